@@ -1,0 +1,67 @@
+"""``monitor``: the command line. Each command imports what it needs when it is called; start-up stays short."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from . import __version__
+
+EXIT_CODES = """
+Exit status: 0 done; 1 something failed or a test of yours did; 2 unusable arguments, settings or rules, each with
+file and line; 3 nothing readable in the input, or a server did not answer.
+"""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Finds distillation scraping in a model provider's API log, without keeping a prompt." + EXIT_CODES,
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"api-abuse-monitor {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Say the version."),
+) -> None:
+    pass
+
+
+def build() -> typer.Typer:
+    """The whole application."""
+    from .cli import alerts, backtest, config, demo, doctor, evaluate, features, rules, run, simulate, topics
+
+    app.command("demo")(demo.demo)
+    app.command("run")(run.run)
+    app.command("backtest")(backtest.backtest)
+    app.command("simulate")(simulate.simulate)
+    app.command("evaluate")(evaluate.evaluate)
+    app.command("drill")(evaluate.drill)
+    app.command("rekey")(topics.rekey)
+    app.command("doctor")(doctor.doctor)
+    app.command("fields")(features.list_fields)
+    app.add_typer(alerts.app, name="alerts")
+    app.add_typer(rules.app, name="rules")
+    app.add_typer(features.app, name="features")
+    app.add_typer(config.app, name="config")
+    app.add_typer(topics.dlq, name="dlq")
+    return app
+
+
+def main() -> None:
+    """Entry point."""
+    try:
+        build()()
+    except BrokenPipeError:  # `monitor alerts list | head`
+        sys.stderr.close()
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Numpy arrays and plain values as one compressed, versioned blob: how state is written. No code is ever stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import zstandard
+
+from monitor.errors import MonitorError
+
+MAX_BLOB = 8 << 30
+"""Largest state that is read back, uncompressed, in bytes."""
+
+
+class StateUnreadable(MonitorError):
+    """A state blob is of another version or not ours: start from the offsets of an older checkpoint, or afresh."""
+
+
+class _Array(msgspec.Struct, array_like=True):
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes
+
+
+class _Blob(msgspec.Struct):
+    kind: str
+    version: int
+    arrays: dict[str, _Array]
+    values: Any
+
+
+def pack(kind: str, version: int, arrays: Mapping[str, npt.NDArray[Any]], values: Any = None) -> bytes:
+    """A blob of named arrays (any shape, numeric) and msgpack-able ``values``."""
+    made = {n: _Array(a.dtype.str, a.shape, np.ascontiguousarray(a).tobytes()) for n, a in arrays.items()}
+    raw = msgspec.msgpack.encode(_Blob(kind, version, made, values))
+    return zstandard.ZstdCompressor(level=1).compress(raw)
+
+
+def unpack(kind: str, version: int, blob: bytes) -> tuple[dict[str, npt.NDArray[Any]], Any]:
+    """Arrays and values of a blob.
+
+    Raises:
+        StateUnreadable: damaged, of another kind or another version.
+    """
+    try:
+        raw = zstandard.ZstdDecompressor().decompress(blob, max_output_size=MAX_BLOB)
+        read = msgspec.msgpack.decode(raw, type=_Blob)
+    except (zstandard.ZstdError, msgspec.DecodeError, MemoryError) as error:
+        raise StateUnreadable(f"the state of {kind!r} is damaged ({type(error).__name__})") from error
+    if (read.kind, read.version) != (kind, version):
+        raise StateUnreadable(
+            f"expected the state of {kind!r} version {version}, found {read.kind!r} version {read.version}: "
+            "it was written by another release; delete the checkpoint to start from the committed offsets"
+        )
+    return {n: np.frombuffer(a.data, a.dtype).reshape(a.shape).copy() for n, a in read.arrays.items()}, read.values

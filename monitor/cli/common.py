@@ -1,0 +1,77 @@
+"""What the commands share: options, how errors are said, how a table or JSON is printed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ..errors import MonitorError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="YAML file of settings; without it defaults and environment.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
+
+err = Console(stderr=True, highlight=False)
+out = Console(highlight=False)
+
+
+def guarded(command: Callable[P, R]) -> Callable[P, R]:
+    """A command whose own errors are said in words and become its exit status; a bug keeps its traceback."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except MonitorError as error:
+            err.print(escape(str(error)), style="red", soft_wrap=True)
+            raise typer.Exit(error.exit_code) from None
+
+    return run
+
+
+def write_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, sort_keys=False) + "\n")
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """A table whose cells are text, never markup: values may come from a log."""
+    made = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*(escape(clean(str(cell))) for cell in row))
+    return made
+
+
+def clean(text: str) -> str:
+    """Without control and direction characters, which a terminal would obey."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+@contextmanager
+def progress_bar(label: str, total: float | None, *, quiet: bool = False) -> Iterator[Callable[[float, str], None]]:
+    """``update(done, note)`` on a bar on standard error; nothing where that is no terminal or ``quiet``."""
+    if quiet or not err.is_terminal:
+        yield lambda done, note: None
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task(label, total=total, note="")
+        yield lambda done, note: bar.update(task, completed=done, note=escape(note))

@@ -1,0 +1,203 @@
+"""``monitor evaluate`` and ``monitor drill``: what the detector is worth, on made traffic and over one's own.
+
+Exit status 1: an invariant that a suite measures does not hold (a score that depends on geography).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .common import ConfigOption, err, guarded, out, progress_bar
+
+_WIDE = 200
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..evaluate.suite import SuiteReport
+    from ..offline import Detector
+
+LogOption = Annotated[list[Path] | None, typer.Option("--log", metavar="LOG...", help="Request logs (contract 1).")]
+MoreLogs = Annotated[list[Path] | None, typer.Argument(metavar="[LOG]...", help="Further logs of --log.")]
+RulesOption = Annotated[Path | None, typer.Option("--rules", help="Directory of rules instead of the settings'.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Where the figures go as JSON.")]
+WorkOption = Annotated[
+    Path | None, typer.Option("--work", help="Directory for logs and alerts, kept; without it a temporary one.")
+]
+ProcessesOption = Annotated[int | None, typer.Option("--processes", min=1, help="Local processes; default: one a CPU.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress, no table.")]
+
+
+@guarded
+def evaluate(
+    more: MoreLogs = None,
+    alerts: Annotated[Path | None, typer.Option(help="Alerts to score (contract 2).")] = None,
+    truth: Annotated[Path | None, typer.Option(help="What is true of the log (contract 4).")] = None,
+    log: LogOption = None,
+    suite: Annotated[str | None, typer.Option(help="smoke, standard or full: simulate, backtest and score.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Worlds of a suite.")] = 1,
+    first_seed: Annotated[int, typer.Option(min=0, help="Seed of the first world.")] = 1,
+    json_: JsonFile = None,
+    html: Annotated[Path | None, typer.Option(help="Where one page with plots goes.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Where a suite's tables go as Markdown.")] = None,
+    baselines: Annotated[bool, typer.Option("--baselines/--no-baselines", help="Known detectors beside ours.")] = True,
+    prompts: Annotated[
+        list[Path] | None,
+        typer.Option(help="Parquet of prompts, by `kind` benign or hostile: adds a semi-real world a hostile file."),
+    ] = None,
+    trace: Annotated[list[Path] | None, typer.Option(help="Parquet of arrivals and tokens for --prompts.")] = None,
+    config: ConfigOption = None,
+    rules: RulesOption = None,
+    work: WorkOption = None,
+    processes: ProcessesOption = None,
+    ray: Annotated[
+        bool | None, typer.Option("--ray/--no-ray", help="Runs over Ray; default: where the extra `cluster` is.")
+    ] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Score alerts against the truth of a log, or run a suite that makes log, alerts and score."""
+    from ..errors import BadInput, Problem
+
+    logs = [*(log or ()), *(more or ())]
+    if suite is not None:
+        if alerts or truth or logs:
+            raise BadInput([Problem("arguments", 0, "--suite makes its own logs; leave --alerts, --truth, --log out")])
+        from ..evaluate.semireal import sources
+        from ..evaluate.suite import run_suite
+        from .spread import spread_of
+
+        spread, real = spread_of(ray), sources(prompts or (), trace or ())
+        detector = _detector(config, rules)
+        with _folder(work) as folder, _steps(suite, quiet) as progress:
+            made = run_suite(
+                suite, detector, folder, seeds=seeds, first_seed=first_seed, processes=processes or os.cpu_count() or 1,
+                with_baselines=baselines, switched_off=_switched_off(detector), semi_real=real,
+                spread=spread, progress=progress,
+            )  # fmt: skip
+        _tell(made, json_, html, markdown, quiet)
+        return
+    missing = [n for n, given in (("--alerts", alerts), ("--truth", truth), ("--log", logs)) if not given]
+    if missing:
+        raise BadInput([Problem("arguments", 0, f"{', '.join(missing)} must be given, or --suite")])
+    from ..evaluate import report
+    from ..evaluate.api import evaluate_files
+
+    result = evaluate_files(alerts or "", truth or "", logs, json_, html)
+    if not quiet:
+        for table in report.tables(result):
+            _print(table)
+        out.print(report.summary(result), soft_wrap=True)
+
+
+@guarded
+def drill(
+    more: MoreLogs = None,
+    log: LogOption = None,
+    context: Annotated[Path | None, typer.Option(help="Context of the log (contract 5).")] = None,
+    scenarios: Annotated[
+        str | None, typer.Option(help="Comma-separated names or YAML files; default: the attacks that ship.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the overlay.")] = 1,
+    worth: Annotated[bool, typer.Option("--worth/--no-worth", help="Also what each missing field is worth.")] = True,
+    json_: JsonFile = None,
+    config: ConfigOption = None,
+    rules: RulesOption = None,
+    work: WorkOption = None,
+    processes: ProcessesOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Lay attacks over your own log, run the detector on it, and say on one page what it would have found.
+
+    The log is read, never written; the overlay's accounts begin with `drill:` and live in files of the drill alone.
+    """
+    from ..errors import BadInput, Problem
+    from ..evaluate.api import write_drill
+    from ..evaluate.drill import SCENARIOS
+    from ..evaluate.drill import drill as run_drill
+
+    logs = [*(log or ()), *(more or ())]
+    if not logs:
+        raise BadInput([Problem("arguments", 0, "--log LOG must be given")])
+    chosen = [s.strip() for s in scenarios.split(",") if s.strip()] if scenarios else list(SCENARIOS)
+    detector = _detector(config, rules)
+    with _folder(work) as folder, _steps("drill", quiet) as progress:
+        report = run_drill(
+            logs, detector, folder, context=context, scenarios=chosen, seed=seed, worth=worth,
+            processes=processes or os.cpu_count() or 1, progress=progress,
+        )  # fmt: skip
+    write_drill(report, json_)
+    if not quiet:
+        out.print(report.page(), markup=False, soft_wrap=True, end="")
+
+
+def _detector(config: Path | None, rules: Path | None) -> Detector:
+    """The pipeline by the settings, whose problems are said before an hour of simulation, not after."""
+    from .. import wiring
+    from ..offline import Detector
+    from ..settings import load_settings
+
+    settings = load_settings(config)
+    wiring.load(settings, (rules,) if rules is not None else ())
+    return Detector(settings, rules)
+
+
+def _switched_off(detector: Detector) -> dict[str, Detector]:
+    """The detector with one part off, by name; a part that the settings leave off already is left out."""
+    off = {}
+    if detector.settings.score.anomaly.enabled:
+        off["anomaly off"] = detector.without("score", "anomaly", "enabled")
+    if detector.settings.score.classifier.model_dir is not None:
+        off["classifier off"] = detector.without("score", "classifier", "model_dir")
+    return off
+
+
+def _tell(report: SuiteReport, json_: Path | None, html: Path | None, markdown: Path | None, quiet: bool) -> None:
+    """Files, tables, and exit status 1 where an invariant is broken."""
+    from ..evaluate.api import suite_markdown, suite_tables, write_suite
+
+    write_suite(report, json_, html)
+    if markdown is not None:
+        markdown.write_text(suite_markdown(report), "utf-8")
+    if not quiet:
+        for table in suite_tables(report):
+            _print(table)
+    broken = [f for f in report.fairness if f.holds is False]
+    for found in broken:
+        err.print(f"{found.name}, seed {found.seed}: {found.changed} alerts changed ({found.reading})", style="red")
+    if broken:
+        raise typer.Exit(1)
+
+
+def _print(table: Table) -> None:
+    """On a terminal as wide as it is; into a file or a pipe wide enough for every column."""
+    out.print(table, width=None if out.is_terminal else _WIDE)
+
+
+@contextmanager
+def _folder(work: Path | None) -> Iterator[Path]:
+    if work is not None:
+        work.mkdir(parents=True, exist_ok=True)
+        yield work
+        return
+    with tempfile.TemporaryDirectory(prefix="monitor-") as made:
+        yield Path(made)
+
+
+@contextmanager
+def _steps(label: str, quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
+    """``progress(done, total, note)``: a bar on a terminal, a line a step elsewhere, both on standard error."""
+    with progress_bar(label, 1.0, quiet=quiet) as update:
+
+        def step(done: int, total: int, note: str) -> None:
+            update(done / max(total, 1), f"{done} of {total} · {note}")
+            if not quiet and not err.is_terminal:
+                err.print(f"{label}: {done} of {total}: {note}", markup=False, soft_wrap=True)
+
+        yield step

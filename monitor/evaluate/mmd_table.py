@@ -1,0 +1,96 @@
+"""The published MMD figures (arXiv 2606.05725) on one population, and the same test on many tenants.
+
+One population: reference, null and host windows come from the same benign texts. Many tenants: each null
+window is one tenant's own mix of a few benign groups, as windows of a provider's customers are. The drop
+between the two is the reason why a per-account MMD raises no alarm here. Knows texts by group, no logs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from .baselines import F64, Mmd, embed
+
+SHARES = (0.05, 0.10, 0.25, 0.50, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class MmdRow:
+    """Share of windows caught at each attacker share, at a false-positive rate set on null windows."""
+
+    protocol: str
+    attack: str
+    window: int
+    false_positives: float
+    caught: tuple[float, ...]
+
+
+def _means(features: F64, rows: npt.NDArray[np.int64]) -> F64:
+    return np.asarray(features[rows].mean(axis=1))
+
+
+class _Side:
+    """Benign features by group, and how a window of each protocol is drawn from them."""
+
+    def __init__(self, features: F64, groups: npt.NDArray[np.int64], rng: np.random.Generator, many: bool):
+        self.features, self._rng, self._many = features, rng, many
+        self._of = [np.flatnonzero(groups == g) for g in np.unique(groups)]
+
+    def windows(self, count: int, size: int) -> npt.NDArray[np.int64]:
+        """Rows of ``count`` windows of ``size``: of everything, or each of one to three groups of its own."""
+        if not self._many:
+            return self._rng.integers(len(self.features), size=(count, size))
+        out = np.empty((count, size), np.int64)
+        for i in range(count):
+            own = self._rng.permutation(len(self._of))[: int(self._rng.integers(1, 4))]
+            part = self._rng.dirichlet(np.ones(len(own)))
+            pick = self._rng.choice(own, size=size, p=part)
+            for g in own:
+                mine = np.flatnonzero(pick == g)
+                out[i, mine] = self._rng.choice(self._of[g], size=len(mine))
+        return out
+
+
+def mmd_table(
+    benign: Mapping[str, Sequence[str]],
+    attacks: Mapping[str, Sequence[str]],
+    *,
+    window: int = 1500,
+    null: int = 300,
+    trials: int = 60,
+    false_positives: float = 0.01,
+    seed: int = 0,
+) -> list[MmdRow]:
+    """Both protocols for each attack text. ``benign`` maps a group (a data set, a template) to its prompts.
+
+    Half of each group is the reference, the other half gives null and host windows, so no prompt is on both
+    sides. Thresholds are the 1 - ``false_positives`` quantile of ``null`` windows.
+    """
+    rng = np.random.default_rng(seed)
+    texts = [t for group in benign.values() for t in group]
+    groups = np.repeat(np.arange(len(benign)), [len(g) for g in benign.values()])
+    x = embed(pl.Series(texts, dtype=pl.String))
+    reference = rng.random(len(x)) < 0.5
+    mmd = Mmd(x[reference], rng)
+    held = mmd.features(x[~reference])
+    hostile = {name: mmd.features(embed(pl.Series(list(t), dtype=pl.String))) for name, t in attacks.items()}
+    rows = []
+    for protocol, many in (("one population", False), ("many tenants", True)):
+        side = _Side(held, groups[~reference], rng, many)
+        limit = float(np.quantile(mmd.distance(_means(held, side.windows(null, window))), 1 - false_positives))
+        again = float((mmd.distance(_means(held, side.windows(null, window))) > limit).mean())
+        for name, features in hostile.items():
+            caught = []
+            for share in SHARES:
+                cut = round(share * window)
+                host = side.windows(trials, window)[:, cut:]
+                own = rng.integers(len(features), size=(trials, cut))
+                means = (features[own].sum(axis=1) + held[host].sum(axis=1)) / window
+                caught.append(float((mmd.distance(means) > limit).mean()))
+            rows.append(MmdRow(protocol, name, window, again, tuple(caught)))
+    return rows

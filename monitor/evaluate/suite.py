@@ -1,0 +1,304 @@
+"""Suites: simulate, run what is given, score; one composed world a seed, one report.
+
+The detector comes in as ``backtest(log, context, alerts)``; it may be anything that reads contract 1 and
+writes contract 2. Knows nothing of how it detects. Work is spread over local processes, or over whatever
+``spread`` hands in (a Ray map, say).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from monitor.errors import BadInput, Problem
+from monitor.simulate import Scenario, api, find
+
+from . import ablation, baselines
+from .fairness import TESTS, Fairness, compare, transform
+from .inputs import read_alerts, read_log, read_truth
+from .mmd_table import MmdRow
+from .score import Evaluation, evaluate
+from .semireal import Sources, mmd_rows
+
+Backtest = Callable[[Path, Path, Path], Mapping[str, Any]]
+"""(log, context, alerts to write) to the summary of contract 3; picklable where more than one process runs."""
+Spread = Callable[[Callable[["Job"], "Outcome"], Sequence["Job"]], Iterable["Outcome"]]
+Progress = Callable[[int, int, str], None]
+"""Called with (jobs done, jobs in all, what was just done)."""
+
+ATTACKS = (
+    "S1",
+    "S2",
+    "S3",
+    "S4",
+    "S5",
+    "S6",
+    "S7",
+    "S8",
+    "S9",
+    "S10",
+    "S11",
+    "S13",
+    "S14",
+    "G1",
+    "P1",
+    "P2",
+    "P3",
+    "S0",
+)
+CONFOUNDERS = tuple(f"B{i}" for i in range(1, 16))
+MIXES = (0.01, 0.05, 0.10, 0.25, 1.0)
+SIZES = (10, 58, 100, 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A suite: ordinary accounts, days, scenarios of the composed world, and what else is run."""
+
+    accounts: int
+    days: float
+    scenarios: tuple[str, ...]
+    heavy_cap: float
+    mixes: tuple[float, ...] = ()
+    sizes: tuple[int, ...] = ()
+    ablations: tuple[str, ...] = ()
+    fairness: bool = False
+
+
+SUITES: Mapping[str, Size] = {
+    "smoke": Size(600, 2.0, ("S1", "S4", "S5", "S10", "D1", "B1", "B3", "B4", "B5", "B6"), 300,
+                  ablations=("metadata only",)),
+    "standard": Size(1000, 3.0, (*ATTACKS, *CONFOUNDERS), 300, MIXES, SIZES[:3], tuple(ablation.GROUPS), True),
+    "full": Size(6000, 14.0, (*ATTACKS, *CONFOUNDERS), 1500, MIXES, SIZES, tuple(ablation.GROUPS), True),
+}  # fmt: skip
+"""``standard`` makes 450,000 requests a world and 19 runs of it or smaller ones, which at 6,000 requests a second on
+each of two cores is a quarter of an hour; ``full`` makes about 8 million, for a night."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run: a world, a change to its log, and the detector (None: the baselines)."""
+
+    name: str
+    seed: int
+    size: Size
+    folder: Path
+    backtest: Backtest | None
+    variant: str = "composed"
+    strip: str | None = None
+    baseline: str | None = None
+    prompts: tuple[Path, ...] = ()
+    trace: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A scored run. ``summary`` is what the detector said of itself."""
+
+    name: str
+    seed: int
+    variant: str
+    evaluation: Evaluation
+    summary: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteReport:
+    """All runs of a suite."""
+
+    suite: str
+    seeds: tuple[int, ...]
+    outcomes: tuple[Outcome, ...]
+    fairness: tuple[Fairness, ...] = ()
+    mmd: tuple[MmdRow, ...] = ()
+
+    def of(self, name: str) -> list[Outcome]:
+        """The runs of one name, one a seed."""
+        return [o for o in self.outcomes if o.name == name]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of runs, in order."""
+        return list(dict.fromkeys(o.name for o in self.outcomes))
+
+    def time_to_alert(self) -> list[tuple[str, int, int, float | None]]:
+        """(mix or size, runs, found, median hours to HIGH) of the worlds made for it."""
+        rows = []
+        for name in self.names:
+            if name.startswith(("mix ", "size ")):
+                hits = [c for o in self.of(name) for c in o.evaluation.campaigns]
+                hours = [c.hours_to_high for c in hits if c.hours_to_high is not None]
+                rows.append((name, len(hits), sum(c.found for c in hits), median(hours) if hours else None))
+        return rows
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        return {"suite": self.suite, "seeds": list(self.seeds), "outcomes": [asdict(o) for o in self.outcomes],
+                "time_to_alert": [list(r) for r in self.time_to_alert()],
+                "fairness": [asdict(f) | {"holds": f.holds, "reading": f.reading} for f in self.fairness],
+                "mmd": [asdict(m) for m in self.mmd]}  # fmt: skip
+
+    def to_json(self) -> str:
+        """Stable JSON."""
+        return json.dumps(self.as_dict(), indent=1, sort_keys=True, default=str) + "\n"
+
+
+def mix_variant(share: float) -> Scenario:
+    """The reseller with ``share`` of its traffic distillation."""
+    base = find(["S6"])[0]
+    group = base.groups[0]
+    changed = group.model_copy(update={"evasion": group.evasion.model_copy(update={"cover": 1.0 - share})})
+    return base.model_copy(update={"groups": [changed]})
+
+
+def size_variant(accounts: int) -> Scenario:
+    """The wide and slow campaign with exactly ``accounts`` accounts, whatever the population."""
+    full = find(["S4"])[0]
+    return full.model_copy(update={"accounts": accounts, "min_accounts": accounts})
+
+
+def _cast(job: Job) -> list[str | Scenario]:
+    if job.variant.startswith("mix "):
+        return [mix_variant(float(job.variant.split()[1]) / 100)]
+    if job.variant.startswith("size "):
+        return [size_variant(int(job.variant.split()[1]))]
+    return list(job.size.scenarios)
+
+
+def _world(job: Job) -> Path:
+    """The world's files, made once for all jobs that share them."""
+    folder = _folder_of(job)
+    done = folder / "written.json"
+    if not done.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        made = api.simulate(_cast(job), folder / "log.ndjson", accounts=job.size.accounts, days=job.size.days,
+                            seed=job.seed, heavy_cap=job.size.heavy_cap, prompts=job.prompts,
+                            trace=job.trace)  # fmt: skip
+        done.write_text(json.dumps(made.as_dict()))
+    return folder
+
+
+def run_job(job: Job) -> Outcome:
+    """Make the world if need be, run the detector or baseline over it, score."""
+    folder = _world(job)
+    log, context, truth = (folder / f"log{part}.ndjson" for part in ("", ".context", ".truth"))
+    base = log
+    if job.strip is not None:
+        log = folder / f"{job.name.replace(' ', '-')}.ndjson"
+        ablation.rewrite(base, log, transform_of(job.strip, base))
+    alerts = _alerts_of(job)
+    summary: Mapping[str, Any] = {}
+    if job.baseline is not None:
+        found = baselines.run(job.baseline, log)
+    else:
+        assert job.backtest is not None
+        summary = job.backtest(log, context, alerts)
+        found = read_alerts(alerts)
+    if log != base:
+        log.unlink()
+    # scored on the whole log: what a detector is not shown still leaks
+    return Outcome(job.name, job.seed, job.variant, evaluate(found, read_truth(truth), read_log([base])), summary)
+
+
+def _folder_of(job: Job) -> Path:
+    return job.folder / f"seed{job.seed}" / job.variant.replace(" ", "-").replace("%", "")
+
+
+def _alerts_of(job: Job) -> Path:
+    return _folder_of(job) / f"alerts-{job.name.replace(' ', '-').replace('%', '')}.ndjson"
+
+
+def transform_of(name: str, log: Path) -> ablation.Transform:
+    """The transform of an ablation's or fairness test's name; ``log`` is what it will be applied to."""
+    if name in ablation.GROUPS:
+        return ablation.without(ablation.GROUPS[name])
+    return transform(name, log)
+
+
+def jobs_of(
+    suite: str, seeds: Sequence[int], folder: Path, backtest: Backtest, with_baselines: bool = True,
+    switched_off: Mapping[str, Backtest] | None = None, semi_real: Sources | None = None,
+) -> list[Job]:  # fmt: skip
+    """All jobs of a suite; ``switched_off`` are the detector with a part of it off. ``BadInput`` for no such suite."""
+    if suite not in SUITES:
+        raise BadInput([Problem("arguments", 0, f"no such suite; there are {', '.join(SUITES)}", "suite")])
+    size, jobs = SUITES[suite], []
+    for seed in seeds:
+        jobs.append(Job("detector", seed, size, folder, backtest))
+        if with_baselines:
+            jobs += [Job(name, seed, size, folder, None, baseline=name) for name in baselines.NAMES]
+        jobs += [Job(name, seed, size, folder, backtest, strip=name) for name in size.ablations]
+        if size.ablations:
+            jobs += [Job(name, seed, size, folder, other) for name, other in (switched_off or {}).items()]
+        if size.fairness:
+            jobs += [Job(n, seed, size, folder, backtest, strip=n) for n in TESTS]
+        names = [f"mix {m:.0%}".replace("%", "") for m in size.mixes] + [f"size {n}" for n in size.sizes]
+        jobs += [Job(n, seed, size, folder, backtest, variant=n) for n in names]
+        real = semi_real or Sources()
+        jobs += [
+            Job(n, seed, size, folder, backtest, variant=n, prompts=files, trace=real.trace)
+            for n, files in real.worlds.items()
+        ]
+    return jobs
+
+
+def run_suite(
+    suite: str,
+    backtest: Backtest,
+    folder: str | Path,
+    *,
+    seeds: int = 1,
+    first_seed: int = 1,
+    processes: int = 1,
+    with_baselines: bool = True,
+    switched_off: Mapping[str, Backtest] | None = None,
+    semi_real: Sources | None = None,
+    spread: Spread | None = None,
+    progress: Progress | None = None,
+) -> SuiteReport:
+    """Run a suite over ``seeds`` worlds under ``folder``; ``processes`` local ones, or as ``spread`` does.
+
+    ``switched_off`` are further detectors by name, run on the composed world; ``semi_real`` adds a world for each
+    source of attack text. Raises ``BadInput`` for an unknown suite or no seed.
+    """
+    if seeds < 1:
+        raise BadInput([Problem("arguments", 0, "at least one seed is needed", "seeds")])
+    numbers = tuple(range(first_seed, first_seed + seeds))
+    jobs = jobs_of(suite, numbers, Path(folder), backtest, with_baselines, switched_off, semi_real)
+    # worlds first, one each: two jobs must not write the same one
+    worlds = list({(j.seed, j.variant): j for j in jobs}.values())
+    outcomes: list[Outcome] = []
+    if spread is None and processes > 1:
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+            list(pool.map(_world, worlds))
+            for outcome in pool.map(run_job, jobs):
+                outcomes.append(outcome)
+                _tell(progress, outcomes, jobs)
+    else:
+        for job in worlds:
+            _world(job)
+        for outcome in (spread or map)(run_job, jobs):
+            outcomes.append(outcome)
+            _tell(progress, outcomes, jobs)
+    mmd = tuple(mmd_rows(semi_real)) if semi_real is not None else ()
+    return SuiteReport(suite, numbers, tuple(outcomes), _compared(jobs), mmd)
+
+
+def _compared(jobs: Sequence[Job]) -> tuple[Fairness, ...]:
+    """The alerts of each fairness test against the detector's own on the same world."""
+    own = {job.seed: read_alerts(_alerts_of(job)) for job in jobs if job.name == "detector"}
+    return tuple(
+        compare(job.name, job.seed, own[job.seed], read_alerts(_alerts_of(job)))
+        for job in jobs if job.strip in TESTS
+    )  # fmt: skip
+
+
+def _tell(progress: Progress | None, outcomes: Sequence[Outcome], jobs: Sequence[Job]) -> None:
+    if progress is not None:
+        progress(len(outcomes), len(jobs), f"{outcomes[-1].name}, seed {outcomes[-1].seed}")

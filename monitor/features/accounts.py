@@ -1,0 +1,128 @@
+"""Which slot of the state arrays belongs to which subject of a partition, and those arrays.
+
+A subject's slot is an implementation detail: nothing that leaves the features stage depends on it. Arrays grow
+by doubling; slots of subjects that left come back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from monitor.features.kernel import EXEMPLAR_BYTES, EXEMPLARS, MINHASH_BYTES, MODELS, RING, TOTALS, Accounts
+
+_FIRST = 1024
+
+
+class AccountTable:
+    """Slots and per-account arrays; ``ticks_a_minute`` sets the length of the one-minute ring."""
+
+    def __init__(self, ticks_a_minute: int):
+        self._slots: dict[tuple[int, str], int] = {}
+        self._names: list[str | None] = []
+        self._free: list[int] = []
+        n = _FIRST
+        self.arrays = Accounts(
+            partition=np.full(n, -1, np.int32),
+            first_ms=np.full(n, -1, np.int64),
+            last_ms=np.full(n, -1, np.int64),
+            created_ms=np.full(n, -1, np.int64),
+            dirty=np.zeros(n, np.uint8),
+            totals=np.zeros((n, TOTALS), np.int64),
+            tick_at=np.full(n, -1, np.int64),
+            tick_n=np.zeros((n, ticks_a_minute), np.int32),
+            ring_at=np.zeros(n, np.uint8),
+            ring_exact=np.zeros((n, RING), np.uint64),
+            ring_minhash=np.zeros((n, RING, MINHASH_BYTES), np.uint8),
+            exemplar_day=np.full((n, EXEMPLARS), -1, np.int32),
+            exemplar_key=np.zeros((n, EXEMPLARS), np.uint64),
+            exemplar_id=np.zeros((n, EXEMPLARS, EXEMPLAR_BYTES), np.uint8),
+            models=np.full((n, MODELS), -1, np.int16),
+        )
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    @property
+    def capacity(self) -> int:
+        """Slots that the arrays have room for."""
+        return len(self.arrays.partition)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return sum(a.nbytes for a in self.arrays)
+
+    def name(self, slot: int) -> str:
+        """The subject of a slot in use."""
+        name = self._names[slot]
+        if name is None:
+            raise KeyError(slot)
+        return name
+
+    def names(self, slots: npt.NDArray[np.int32]) -> pl.Series:
+        """Subjects of many slots: String [slots]."""
+        unique, inverse = np.unique(slots, return_inverse=True)
+        return pl.Series("subject", [self._names[s] for s in unique.tolist()], pl.String).gather(inverse)
+
+    def assign(self, subjects: pl.Series, partitions: pl.Series) -> npt.NDArray[np.int32]:
+        """Slots of many subjects (new ones are given one): int32 [subjects].
+
+        A subject that is not the topic's key may lie on several partitions: it then has a slot, and state, on each.
+        """
+        rows = pl.DataFrame({"subject": subjects, "partition": partitions})
+        pairs = rows.unique()
+        names, places = pairs["subject"].to_list(), pairs["partition"].to_list()
+        slots = [self._slots.get(key, -1) for key in zip(places, names, strict=True)]
+        for i, slot in enumerate(slots):
+            if slot < 0:
+                slots[i] = self._new(names[i], places[i])
+        found = pl.Series("slot", slots, pl.Int32)
+        if pairs["subject"].n_unique() == len(pairs):
+            return subjects.replace_strict(pairs["subject"], found).to_numpy()
+        joined = rows.join(pairs.with_columns(found), on=["subject", "partition"], how="left", maintain_order="left")
+        return joined["slot"].to_numpy()
+
+    def of_partition(self, partition: int) -> npt.NDArray[np.int32]:
+        """Slots in use of a partition."""
+        return np.flatnonzero(self.arrays.partition == partition).astype(np.int32)
+
+    def release(self, slots: Iterable[int]) -> None:
+        """Give slots back. The caller has unlinked their panes."""
+        for slot in slots:
+            name = self._names[slot]
+            if name is not None:
+                del self._slots[int(self.arrays.partition[slot]), name]
+                self._names[slot] = None
+                self._free.append(slot)
+                self.arrays.partition[slot] = -1
+                self.arrays.last_ms[slot] = -1
+                self.arrays.created_ms[slot] = -1
+
+    def _new(self, name: str, partition: int) -> int:
+        if self._free:
+            slot = self._free.pop()
+            self._names[slot] = name
+        else:
+            slot = len(self._names)
+            self._names.append(name)
+            if slot >= self.capacity:
+                self._grow()
+        self._slots[partition, name] = slot
+        self.arrays.partition[slot] = partition
+        return slot
+
+    def _grow(self) -> None:
+        old = self.capacity
+        for field in Accounts._fields:
+            array: npt.NDArray[np.generic] = getattr(self.arrays, field)
+            array.resize((old * 2, *array.shape[1:]), refcheck=False)
+            if field in _UNKNOWN:
+                array[old:] = -1
+
+
+_UNKNOWN = frozenset({"partition", "first_ms", "last_ms", "created_ms", "tick_at", "exemplar_day", "models"})
+"""Arrays whose empty value is -1."""

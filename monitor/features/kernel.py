@@ -1,0 +1,404 @@
+"""The one loop over requests of the features stage, compiled: events into panes, windows out of panes.
+
+Rows come sorted by (account, tick, time, request). For each account and tick the events are added up, joined
+to the open minute, hour and day, and the windows that end with the tick are summed by walking the account's
+panes. Everything is an integer; whatever is derived from it is a Polars expression elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from monitor.features.aggregates import TEMPLATE_BUCKETS as BUCKETS
+from monitor.features.panes import INT32_MAX, LevelView, find_or_begin, unlink
+from monitor.jit import njit
+
+RING = 32
+"""First turns remembered per account, for repeats."""
+MINHASH_BYTES = 16
+"""Bins compared for a near repeat, out of the sketch's 64."""
+NEAR_BINS = 10
+"""Equal bins of 16 that make a near repeat: unrelated prompts agree in 0.5 of 16 by chance (8 bits a bin plus a
+Jaccard similarity of 0.03), two fillings of one template in 10 or more from a similarity of about 0.6."""
+EXEMPLARS = 8
+EXEMPLAR_BYTES = 40
+MODELS = 8
+TOTALS = 5
+
+
+class Accounts(NamedTuple):
+    """Per-account arrays, indexed by slot [accounts, ...]."""
+
+    partition: npt.NDArray[np.int32]
+    first_ms: npt.NDArray[np.int64]
+    last_ms: npt.NDArray[np.int64]
+    created_ms: npt.NDArray[np.int64]
+    dirty: npt.NDArray[np.uint8]
+    totals: npt.NDArray[np.int64]
+    tick_at: npt.NDArray[np.int64]
+    tick_n: npt.NDArray[np.int32]
+    ring_at: npt.NDArray[np.uint8]
+    ring_exact: npt.NDArray[np.uint64]
+    ring_minhash: npt.NDArray[np.uint8]
+    exemplar_day: npt.NDArray[np.int32]
+    exemplar_key: npt.NDArray[np.uint64]
+    exemplar_id: npt.NDArray[np.uint8]
+    models: npt.NDArray[np.int16]
+
+
+class Events(NamedTuple):
+    """Sorted events of closed ticks [events, ...]."""
+
+    slot: npt.NDArray[np.int32]
+    tick: npt.NDArray[np.int64]
+    t_ms: npt.NDArray[np.int64]
+    created_ms: npt.NDArray[np.int64]
+    narrow: npt.NDArray[np.int32]
+    wide: npt.NDArray[np.int64]
+    bits: npt.NDArray[np.uint64]
+    first: npt.NDArray[np.uint8]
+    exact: npt.NDArray[np.uint64]
+    minhash: npt.NDArray[np.uint8]
+    opening: npt.NDArray[np.uint64]
+    closing: npt.NDArray[np.uint64]
+    key: npt.NDArray[np.uint64]
+    request_id: npt.NDArray[np.uint8]
+    model: npt.NDArray[np.int16]
+
+
+class Columns(NamedTuple):
+    """Where the kernel finds the columns it treats by name."""
+
+    n: int
+    batch: int
+    template: int
+    model: int
+    gap_n: int
+    gap: int
+    first: int
+    exact: int
+    near: int
+    gap2: int
+    bits_models: int
+    day_narrow: int
+    day_wide: int
+    day_bits: int
+    minute_narrow: int
+    minute_wide: int
+
+
+class Windows(NamedTuple):
+    """What the windows hold [columns, rows]; see :func:`fold`."""
+
+    slot: npt.NDArray[np.int32]
+    tick: npt.NDArray[np.int64]
+    t_ms: npt.NDArray[np.int64]
+    minute: npt.NDArray[np.int64]
+    hour_narrow: npt.NDArray[np.int64]
+    hour_wide: npt.NDArray[np.int64]
+    hour_peak: npt.NDArray[np.int64]
+    day_narrow: npt.NDArray[np.int64]
+    day_wide: npt.NDArray[np.int64]
+    day_bits: npt.NDArray[np.uint64]
+    day_hours: npt.NDArray[np.int64]
+    past_narrow: npt.NDArray[np.int64]
+    past_wide: npt.NDArray[np.int64]
+    past_days: npt.NDArray[np.int64]
+    week_n: npt.NDArray[np.int64]
+    week_output: npt.NDArray[np.int64]
+    week_bits: npt.NDArray[np.uint64]
+    week_hours: npt.NDArray[np.int64]
+    totals: npt.NDArray[np.int64]
+    exemplar_key: npt.NDArray[np.uint64]
+    exemplar_id: npt.NDArray[np.uint8]
+    models: npt.NDArray[np.int16]
+
+
+@njit
+def _reset(s: int, accounts: Accounts, minute: LevelView, hour: LevelView, day: LevelView) -> None:
+    """Start account ``s`` afresh: it is new, or it was silent for longer than any window."""
+    accounts.first_ms[s] = -1
+    accounts.last_ms[s] = -1
+    accounts.tick_at[s] = -1
+    accounts.ring_at[s] = 0
+    for c in range(TOTALS):
+        accounts.totals[s, c] = 0
+    for c in range(accounts.tick_n.shape[1]):
+        accounts.tick_n[s, c] = 0
+    for c in range(RING):
+        accounts.ring_exact[s, c] = 0
+        for b in range(MINHASH_BYTES):
+            accounts.ring_minhash[s, c, b] = 0
+    for c in range(EXEMPLARS):
+        accounts.exemplar_day[s, c] = -1
+        accounts.exemplar_key[s, c] = 0
+        for b in range(EXEMPLAR_BYTES):
+            accounts.exemplar_id[s, c, b] = 0
+    for c in range(MODELS):
+        accounts.models[s, c] = -1
+    unlink(s, minute)
+    unlink(s, hour)
+    unlink(s, day)
+
+
+@njit
+def _remember_first_turn(s: int, exact: np.uint64, minhash: npt.NDArray[np.uint8], accounts: Accounts) -> int:
+    """0 new, 1 equal to one of the last first turns, 2 near one; the turn itself is remembered."""
+    found = 0
+    for j in range(RING):
+        old = accounts.ring_exact[s, j]
+        if old == 0:
+            continue
+        if old == exact:
+            found = 1
+            break
+        if found == 0:
+            same = 0
+            for b in range(MINHASH_BYTES):
+                if accounts.ring_minhash[s, j, b] == minhash[b]:
+                    same += 1
+            if same >= NEAR_BINS:
+                found = 2
+    at = accounts.ring_at[s]
+    accounts.ring_exact[s, at] = exact
+    for b in range(MINHASH_BYTES):
+        accounts.ring_minhash[s, at, b] = minhash[b]
+    accounts.ring_at[s] = (at + 1) % RING
+    return found
+
+
+@njit
+def _remember_example(s: int, day: int, key: np.uint64, request_id: npt.NDArray[np.uint8], accounts: Accounts) -> None:
+    """Keep the smallest keyed hashes of the current and the previous day: a sample that no order can sway."""
+    worst = -1
+    for j in range(EXEMPLARS):
+        if accounts.exemplar_day[s, j] < day - 1:  # empty or too old
+            worst = j
+            break
+        if worst < 0 or accounts.exemplar_key[s, j] > accounts.exemplar_key[s, worst]:
+            worst = j
+    if accounts.exemplar_day[s, worst] < day - 1 or key < accounts.exemplar_key[s, worst]:
+        accounts.exemplar_day[s, worst] = day
+        accounts.exemplar_key[s, worst] = key
+        for b in range(EXEMPLAR_BYTES):
+            accounts.exemplar_id[s, worst, b] = request_id[b]
+
+
+@njit
+def _remember_model(s: int, model: int, accounts: Accounts) -> None:
+    for j in range(MODELS):
+        if accounts.models[s, j] == model:
+            return
+        if accounts.models[s, j] < 0:
+            accounts.models[s, j] = model
+            return
+
+
+@njit
+def _log2_eighths(value_ms: int) -> np.int64:
+    """log2 of a gap in milliseconds, plus one, in eighths: an integer."""
+    return np.int64(np.round(np.log2(np.float64(value_ms + 1)) * 8.0))
+
+
+@njit
+def _count_sketch(value: np.uint64, narrow: npt.NDArray[np.int64], first: int) -> None:
+    """Add one value to a signed bucket: three bits choose it, a fourth the sign. 0 is not known."""
+    if value != 0:
+        sign = 1 if (value >> np.uint64(4)) & np.uint64(1) else -1
+        narrow[first + np.int64(value & np.uint64(BUCKETS - 1))] += sign
+
+
+@njit
+def _add(
+    level: LevelView,
+    p: int,
+    narrow: npt.NDArray[np.int64],
+    wide: npt.NDArray[np.int64],
+    bits: npt.NDArray[np.uint64],
+) -> None:
+    for c in range(level.narrow.shape[1]):
+        total = np.int64(level.narrow[p, c]) + narrow[c]
+        level.narrow[p, c] = np.int32(min(max(total, -INT32_MAX), INT32_MAX))
+    for c in range(level.wide.shape[1]):
+        level.wide[p, c] += wide[c]
+    for c in range(level.bits.shape[1]):
+        level.bits[p, c] |= bits[c]
+
+
+@njit
+def _window(
+    r: int,
+    s: int,
+    tick_ms: int,
+    ticks_a_minute: int,
+    k: int,
+    accounts: Accounts,
+    minute: LevelView,
+    hour: LevelView,
+    day: LevelView,
+    cols: Columns,
+    out: Windows,
+) -> None:
+    """Sum the windows of account ``s`` that end with tick ``k`` into row ``r``."""
+    start = k * tick_ms
+    last_minute = 0
+    for j in range(ticks_a_minute):
+        last_minute += accounts.tick_n[s, j]
+    out.minute[r] = last_minute
+
+    t = start // 60_000
+    peak = 0
+    p = minute.head[s]
+    while p >= 0 and minute.time[p] > t - 60:
+        for c in range(cols.minute_narrow):
+            out.hour_narrow[c, r] += minute.narrow[p, c]
+        for c in range(cols.minute_wide):
+            out.hour_wide[c, r] += minute.wide[p, c]
+        peak = max(peak, minute.narrow[p, cols.n])
+        p = minute.prev[p]
+    out.hour_peak[r] = peak
+
+    t = start // 3_600_000
+    active = 0
+    p = hour.head[s]
+    while p >= 0 and hour.time[p] > t - 24:
+        for c in range(hour.narrow.shape[1]):
+            out.day_narrow[c, r] += hour.narrow[p, c]
+        for c in range(hour.wide.shape[1]):
+            out.day_wide[c, r] += hour.wide[p, c]
+        for c in range(hour.bits.shape[1]):
+            out.day_bits[c, r] |= hour.bits[p, c]
+        active += 1
+        p = hour.prev[p]
+    out.day_hours[r] = active
+
+    t = start // 86_400_000
+    first_day = accounts.first_ms[s] // 86_400_000
+    out.past_days[r] = min(max(t - first_day, 0), 6)
+    p = day.head[s]
+    while p >= 0 and day.time[p] > t - 7:
+        out.week_n[r] += day.narrow[p, cols.n]
+        out.week_output[r] += day.wide[p, 1]
+        for c in range(day.bits.shape[1]):
+            out.week_bits[c, r] |= day.bits[p, c]
+        for c in range(24):
+            out.week_hours[c, r] += day.hours[p, c]
+        if day.time[p] < t:
+            for c in range(cols.day_narrow):
+                out.past_narrow[c, r] += day.narrow[p, c]
+            for c in range(cols.day_wide):
+                out.past_wide[c, r] += day.wide[p, c]
+        p = day.prev[p]
+    for c in range(TOTALS):
+        out.totals[c, r] = accounts.totals[s, c]
+    # As they are at this tick: an alert must not depend on what else the batch holds.
+    for c in range(EXEMPLARS):
+        out.exemplar_key[r, c] = accounts.exemplar_key[s, c]
+        for b in range(EXEMPLAR_BYTES):
+            out.exemplar_id[r, c, b] = accounts.exemplar_id[s, c, b]
+    for c in range(MODELS):
+        out.models[r, c] = accounts.models[s, c]
+
+
+@njit
+def fold(
+    events: Events,
+    accounts: Accounts,
+    minute: LevelView,
+    hour: LevelView,
+    day: LevelView,
+    sizes: npt.NDArray[np.int64],
+    cols: Columns,
+    tick_ms: int,
+    idle_ms: int,
+    out: Windows,
+) -> int:
+    """Fold sorted ``events`` into the panes and write one row of ``out`` for each (account, tick); returns the rows.
+
+    ``sizes`` int64 [3] holds the sizes of the three levels, before and after. ``out`` must be zeroed and have
+    room for as many rows as there are events.
+    """
+    n_events = len(events.slot)
+    ticks_a_minute = accounts.tick_n.shape[1]
+    narrow = np.zeros(hour.narrow.shape[1], np.int64)
+    wide = np.zeros(hour.wide.shape[1], np.int64)
+    bits = np.zeros(hour.bits.shape[1], np.uint64)
+    one = np.uint64(1)
+    # Of one type throughout, or numba compiles the callees twice.
+    i = 0
+    r = 0
+    while i < n_events:
+        s = int(events.slot[i])
+        k = int(events.tick[i])
+        if accounts.last_ms[s] < 0 or k * tick_ms - accounts.last_ms[s] > idle_ms:
+            _reset(s, accounts, minute, hour, day)
+            accounts.first_ms[s] = k * tick_ms
+        accounts.dirty[s] = 1
+        for c in range(len(narrow)):
+            narrow[c] = 0
+        for c in range(len(wide)):
+            wide[c] = 0
+        for c in range(len(bits)):
+            bits[c] = 0
+        while i < n_events and events.slot[i] == s and events.tick[i] == k:
+            for c in range(len(narrow)):
+                narrow[c] += events.narrow[i, c]
+            for c in range(len(wide)):
+                wide[c] += events.wide[i, c]
+            for c in range(len(bits)):
+                value = events.bits[i, c]
+                if value != 0:
+                    bits[c] |= one << (value >> np.uint64(58))
+            _count_sketch(events.opening[i], narrow, cols.template)
+            _count_sketch(events.closing[i], narrow, cols.template + BUCKETS)
+            narrow[cols.model + np.int64(events.bits[i, cols.bits_models] & np.uint64(7))] += 1
+            t = events.t_ms[i]
+            last = accounts.last_ms[s]
+            if last >= 0 and events.narrow[i, cols.batch] == 0:
+                gap = _log2_eighths(max(t - last, 0))
+                narrow[cols.gap_n] += 1
+                narrow[cols.gap] += gap
+                wide[cols.gap2] += gap * gap
+            accounts.last_ms[s] = max(last, t)
+            if events.created_ms[i] >= 0:
+                accounts.created_ms[s] = events.created_ms[i]
+            if events.first[i]:
+                found = _remember_first_turn(s, events.exact[i], events.minhash[i], accounts)
+                narrow[cols.first] += 1
+                narrow[cols.exact] += found == 1
+                narrow[cols.near] += found == 2
+            if events.request_id[i, 0] != 0:
+                _remember_example(s, k * tick_ms // 86_400_000, events.key[i], events.request_id[i], accounts)
+            if events.model[i] >= 0:
+                _remember_model(s, events.model[i], accounts)
+            i += 1
+
+        start = k * tick_ms
+        gone = k - accounts.tick_at[s] if accounts.tick_at[s] >= 0 else ticks_a_minute
+        for j in range(min(gone, ticks_a_minute)):
+            accounts.tick_n[s, (k - j) % ticks_a_minute] = 0
+        accounts.tick_at[s] = k
+        accounts.tick_n[s, k % ticks_a_minute] += np.int32(narrow[cols.n])
+        accounts.totals[s, 0] += narrow[cols.n]
+        accounts.totals[s, 1] += wide[0]
+        accounts.totals[s, 2] += wide[1]
+        accounts.totals[s, 3] += wide[3]
+        accounts.totals[s, 4] += wide[5]
+
+        p, sizes[0] = find_or_begin(s, start // 60_000, sizes[0], minute)
+        _add(minute, p, narrow, wide, bits)
+        p, sizes[1] = find_or_begin(s, start // 3_600_000, sizes[1], hour)
+        _add(hour, p, narrow, wide, bits)
+        p, sizes[2] = find_or_begin(s, start // 86_400_000, sizes[2], day)
+        _add(day, p, narrow, wide, bits)
+        day.hours[p, (start // 3_600_000) % 24] += np.int32(narrow[cols.n])
+
+        out.slot[r] = s
+        out.tick[r] = k
+        out.t_ms[r] = events.t_ms[i - 1]
+        _window(r, s, tick_ms, ticks_a_minute, k, accounts, minute, hour, day, cols, out)
+        r += 1
+    return r

@@ -1,0 +1,38 @@
+"""Strings as numbers and fixed bytes, in bulk."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from monitor.jit import njit
+
+
+def stable_hash(values: pl.Series) -> pl.Series:
+    """64-bit BLAKE2b of each string, null kept null: the same in every process and version."""
+    unique = values.unique().drop_nulls()
+    hashes = [int.from_bytes(hashlib.blake2b(v.encode(), digest_size=8).digest(), "little") or 1 for v in unique]
+    return values.replace_strict(unique, pl.Series(hashes, dtype=pl.UInt64), default=None, return_dtype=pl.UInt64)
+
+
+def fixed_bytes(values: pl.Series, width: int) -> npt.NDArray[np.uint8]:
+    """UTF-8 of each string in ``width`` bytes, zero-filled; all zeros for a longer one (half an id is no id)."""
+    arrow = values.fill_null("").to_arrow(compat_level=pl.CompatLevel.oldest())
+    _, offsets, data = arrow.buffers()
+    starts = np.frombuffer(offsets, np.int64)[arrow.offset : arrow.offset + len(values) + 1]
+    raw = np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(1, np.uint8)
+    out = np.zeros((len(values), width), np.uint8)
+    _copy_fixed(starts, raw, out)
+    return out
+
+
+@njit
+def _copy_fixed(starts: npt.NDArray[np.int64], raw: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8]) -> None:
+    for i in range(len(out)):
+        length = starts[i + 1] - starts[i]
+        if length <= out.shape[1]:
+            for j in range(length):
+                out[i, j] = raw[starts[i] + j]

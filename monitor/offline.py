@@ -1,0 +1,98 @@
+"""Backtests as a function: from paths and settings to a summary. The command, the evaluation and tests call it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monitor import wiring
+from monitor.alerts import FileSink
+from monitor.backtest import backtest
+from monitor.context import ContextEvent, read_context
+from monitor.errors import BadInput
+from monitor.settings import Settings, load_settings
+from monitor.sketch import Keyring
+from monitor.source.readers import read_blocks
+
+_CONTEXT_LINE = 1 << 16
+"""Longest context event, in bytes."""
+
+
+def backtest_files(
+    logs: Sequence[Path],
+    alerts: Path,
+    *,
+    context: Sequence[Path] = (),
+    format: str = "native",
+    config: Path | None = None,
+    settings: Settings | None = None,
+    rules: Path | None = None,
+    warmup: Sequence[Path] = (),
+    partitions: int | None = None,
+    seed: int = 1,
+    progress: Callable[[int, int], None] = lambda events, raised: None,
+) -> dict[str, Any]:
+    """Run ``logs`` and write ``alerts`` (NDJSON); returns the summary of contract 3.
+
+    Without a key in the settings the sketches are keyed by ``seed``: the same input gives the same bytes.
+    Raises BadInput for paths, settings or rules that cannot be used, NothingReadable for logs without a request.
+    """
+    settings = settings or load_settings(config)
+    pipeline = wiring.pipeline(
+        settings,
+        keys=wiring.keyring(settings, generated=lambda: Keyring.from_seed(seed)),
+        rules=wiring.load(settings, (rules,) if rules is not None else ()),
+    )
+    pipeline.known.take(context_events(context))
+    sink = FileSink(alerts)
+    try:
+        summary = backtest(
+            pipeline, logs, sink, warmup=warmup, partitions=partitions or settings.features.partitions,
+            max_bytes=settings.decode.max_bytes, format=format, progress=progress,
+        )  # fmt: skip
+    finally:
+        sink.close()
+    return summary.values
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """A backtest as the evaluation calls one: (log, context, alerts to write) to the summary. Can be pickled."""
+
+    settings: Settings
+    rules: Path | None = None
+    seed: int = 1
+
+    def __call__(self, log: Path, context: Path, alerts: Path) -> Mapping[str, Any]:
+        """Run; an earlier ``alerts`` goes. Raises BadInput, NothingReadable."""
+        alerts.unlink(missing_ok=True)
+        alerts.touch()
+        return backtest_files(
+            [log], alerts, context=[context], settings=self.settings, rules=self.rules, seed=self.seed
+        )
+
+    def without(self, *path: str) -> Detector:
+        """The same with a switch of the settings off: ``without("score", "anomaly", "enabled")``."""
+        return Detector(_off(self.settings, path), self.rules, self.seed)
+
+
+def _off(section: Any, path: Sequence[str]) -> Any:
+    name, *rest = path
+    value = _off(getattr(section, name), rest) if rest else (None if name.endswith("dir") else False)
+    return section.model_copy(update={name: value})
+
+
+def context_events(paths: Sequence[Path]) -> list[ContextEvent]:
+    """All events of context files. Raises BadInput with every line that is none."""
+    events: list[ContextEvent] = []
+    problems = []
+    for path in paths:
+        lines = (line for block in read_blocks(path, _CONTEXT_LINE) for line in block)
+        good, bad = read_context(enumerate(lines, 1), str(path))
+        events += good
+        problems += bad
+    if problems:
+        raise BadInput(problems)
+    return events

@@ -1,0 +1,207 @@
+"""The spine: one batch of records through every step, in order. Knows no server and no clock.
+
+::
+
+    source -> decode -> sketch -> features -> score -> campaigns -> rules -> alerts
+
+What learns or is configured changes only where a partition's event time enters a new epoch; within one, any
+number of ticks and partitions pass through each step in one go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import polars as pl
+
+from monitor.alerts import AlertStage
+from monitor.decode import DecodeOptions, available_fields, decode
+from monitor.features.catalogue import CATALOGUE, STAND_INS
+from monitor.features.engine import FeatureEngine
+from monitor.known import Known
+from monitor.observe import Inactive, Observer
+from monitor.records import Alert, Decoded, RawBatch, Reject
+from monitor.rules import HoldState, RuleSet
+from monitor.score import Scorer
+from monitor.sketch import Sketcher
+from monitor.sketch.frame import sketch_frame
+from monitor.ticks import TickStage
+
+
+class Component(Protocol):
+    """What holds state of a partition."""
+
+    def dump(self, partition: int) -> bytes:
+        """All of it, as a blob."""
+
+    def load(self, partition: int, blob: bytes) -> None:
+        """Take a blob over."""
+
+    def drop(self, partition: int) -> None:
+        """Forget the partition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a batch led to."""
+
+    alerts: list[Alert]
+    rejects: tuple[Reject, ...] = ()
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """The steps, and the order of their work. All state is in the steps, by partition."""
+
+    decode_options: DecodeOptions
+    sketcher: Sketcher
+    ticks: TickStage
+    features: FeatureEngine
+    scorer: Scorer
+    rules: RuleSet
+    hold: HoldState
+    alerts: AlertStage
+    observe: Observer
+    tick_ms: int
+    epoch_ms: int
+    versions: dict[str, str]
+    next_rules: RuleSet | None = None
+    known: Known = field(default_factory=Known)
+    _epochs: dict[int, int] = field(default_factory=dict)
+    _origins: dict[tuple[int, str, int], int] = field(default_factory=dict)
+
+    def process(self, batch: RawBatch) -> Outcome:
+        """One poll's records: what they raise, and what was no request."""
+        decoded = self._decode(batch)
+        closed = self._tick(self._sketch(decoded), batch.trusted_clock)
+        return Outcome(self._judge(closed), decoded.rejects)
+
+    def finish(self) -> Outcome:
+        """The input ends: every open tick closes."""
+        return Outcome(self._judge(self.ticks.flush()))
+
+    @property
+    def components(self) -> Mapping[str, Component]:
+        """Everything with state, in the order in which it is restored."""
+        return {
+            "ticks": self.ticks,
+            "features": self.features,
+            "score": self.scorer,
+            "hold": self.hold,
+            "alerts": self.alerts,
+        }
+
+    def drop(self, partition: int) -> None:
+        """Forget a partition altogether."""
+        for component in self.components.values():
+            component.drop(partition)
+        self._epochs.pop(partition, None)
+
+    def checkpoint_meta(self, partition: int) -> dict[str, object]:
+        """What a checkpoint says beside the steps' state."""
+        return {"versions": self.versions, "epoch": self._epochs.get(partition, -1), "tick_ms": self.tick_ms}
+
+    def enter_restored(self, partition: int, meta: Mapping[str, object]) -> None:
+        """A partition's state came from a checkpoint with this ``meta``: its epoch has been entered already."""
+        epoch = meta.get("epoch", -1)
+        if isinstance(epoch, int) and epoch >= 0:
+            self._epochs[partition] = epoch
+
+    def inactive(self) -> Inactive:
+        """Features, detectors and rules that the log seen so far cannot feed."""
+        present = frozenset(self.observe.counts.fields) | self.known.fields
+        present |= {name for name, others in STAND_INS.items() if present.intersection(others)}
+        scores = self.scorer.status().inactive
+        return Inactive(CATALOGUE.inactive(present), scores, self.rules.inactive(present, scores))
+
+    def measure(self) -> None:
+        """Tell the metrics what stands now."""
+        sizes = {"ticks": self.ticks.nbytes, "features": self.features.nbytes}
+        self.observe.standing(len(self.features.accounts), sizes, self.alerts.open_by_severity(), self.inactive())
+
+    def exemplars(self, partition: int, subject: str, until_ms: int) -> list[str]:
+        """Request ids of a subject as of the row whose tick ends at ``until_ms``."""
+        origin = self._origins.get((partition, subject, until_ms // self.tick_ms - 1))
+        return [] if origin is None else self.features.exemplars(origin)
+
+    def models(self, partition: int, subject: str, until_ms: int) -> list[str]:
+        """Models that served a subject, as of the row whose tick ends at ``until_ms``."""
+        origin = self._origins.get((partition, subject, until_ms // self.tick_ms - 1))
+        return [] if origin is None else self.features.models(origin)
+
+    def _decode(self, batch: RawBatch) -> Decoded:
+        with self.observe.stage("decode"):
+            decoded = decode(batch, self.decode_options)
+        self.observe.decoded(batch, decoded, available_fields(decoded.frame))
+        return decoded
+
+    def _sketch(self, decoded: Decoded) -> pl.DataFrame:
+        with self.observe.stage("sketch"):
+            events, _ = sketch_frame(decoded.frame, self.sketcher, entity=self.decode_options.entity)
+        # What came as a sketch feeds what the text would: only now can it be told from one that is no use.
+        self.observe.counts.fields |= available_fields(events)
+        return events
+
+    def _tick(self, events: pl.DataFrame, trusted_clock: bool) -> pl.DataFrame:
+        closed, stats = self.ticks.push(events, trusted_clock)
+        self.observe.ticked(stats, self.ticks.watermarks_ms)
+        return closed
+
+    def _judge(self, closed: pl.DataFrame) -> list[Alert]:
+        with self.observe.stage("features"):
+            rows = self.features.update(closed, self.ticks.watermarks_ms, self.known.product_seen)
+        self.observe.rows(rows, self.tick_ms)
+        alerts: list[Alert] = []
+        for epoch, part in self._epochs_of(rows):
+            self._enter(epoch, part)
+            with self.observe.stage("score"):
+                scored = self.scorer.score(part)
+                self.scorer.collect(scored)
+            with self.observe.stage("rules"):
+                held = self.rules.evaluate(scored, self.hold, self.decode_options.entity)
+            with self.observe.stage("alerts"):
+                firings, agreed = self.known.without_agreed(scored, held.firings)
+                self._origins = self._rows_by_tick(scored, firings["row"].unique())
+                alerts += self.alerts.decide(scored, firings)
+            self.observe.scored(scored)
+            self.observe.judged(held, self.rules, agreed)
+        for partition, ms in sorted(self.ticks.watermarks_ms.items()):
+            alerts += self.alerts.advance(partition, ms // self.tick_ms * self.tick_ms)
+        self.observe.raised(alerts)
+        return alerts
+
+    def _epochs_of(self, rows: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
+        """The rows epoch by epoch: the only loop over time."""
+        if rows.is_empty():
+            return
+        epoch = rows["tick"] * self.tick_ms // self.epoch_ms
+        if epoch.n_unique() == 1:
+            yield int(epoch[0]), rows
+            return
+        parts = rows.with_columns(_epoch=epoch).partition_by("_epoch", as_dict=True, include_key=False)
+        for key in sorted(parts, key=lambda k: int(str(k[0]))):
+            yield int(str(key[0])), parts[key]
+
+    def _enter(self, epoch: int, rows: pl.DataFrame) -> None:
+        """Partitions that reach a new epoch: new rules, learning from what was cleared, frozen models."""
+        for partition in rows["partition"].unique().sort().to_list():
+            if self._epochs.get(partition, -1) < epoch:
+                if self.next_rules is not None and epoch > max(self._epochs.values(), default=-1):
+                    self._use(self.next_rules)
+                with self.observe.stage("score"):
+                    suspects = self.alerts.suspects(partition, epoch * self.epoch_ms)
+                    self.scorer.advance(partition, epoch, suspects)
+                self._epochs[partition] = epoch
+
+    def _use(self, rules: RuleSet) -> None:
+        self.rules, self.next_rules = rules, None
+        self.versions = {**self.versions, "rules": rules.hash}
+        self.alerts.use(rules.policy, rules.rules, self.versions)
+        self.observe.rules_in_force(rules)
+
+    def _rows_by_tick(self, rows: pl.DataFrame, fired: pl.Series) -> dict[tuple[int, str, int], int]:
+        """Where the feature stage finds the rows that fired, for the alert stage's lookups."""
+        found = rows.select("partition", "subject", "tick", "origin")[fired]
+        return {(partition, subject, tick): origin for partition, subject, tick, origin in found.iter_rows()}

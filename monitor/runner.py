@@ -1,0 +1,380 @@
+"""The live service: polls, processes, delivers, checkpoints, commits; hands partitions over and survives.
+
+The order is what makes a crash harmless: alerts are delivered (each sink takes a repeated one as the same), then
+state and offsets are written together, then the offsets are committed to Kafka. Killed anywhere, the next owner
+starts from the last checkpoint, reads the same records again and makes the same alerts.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from monitor.alerts import Sink
+from monitor.checkpointing import Checkpointer
+from monitor.errors import DependencyDown, Fenced, MonitorError, SinkBusy
+from monitor.pipeline import Pipeline
+from monitor.records import Alert, Checkpoint, RawBatch, Reject
+from monitor.rules import Reloader
+from monitor.service import Health, Signals, Systemd, fields
+from monitor.source.protocol import Source
+from monitor.source.reject_limit import RejectLimit
+
+_LOG = logging.getLogger(__name__)
+_POLL_S = 0.2
+_KEEP_ALIVE_S = 1.0
+_FOREVER_MS = 1 << 62
+CHECKS = ("partitions", "records", "sinks", "checkpoints")
+"""Conditions of readiness that the loop itself sees to."""
+_MEASURE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """Seconds of wall clock; ``max_records`` a poll."""
+
+    max_records: int = 20_000
+    checkpoint_s: float = 30.0
+    drain_s: float = 20.0
+    reload_s: float = 30.0
+
+
+class DeadLetterBox(Protocol):
+    """Where rejects go."""
+
+    def put(self, rejects: Sequence[Reject]) -> None:
+        """Hand rejects over."""
+
+    def flush(self) -> None:
+        """Return when they are acknowledged; SinkBusy where they are not."""
+
+
+class NoDeadLetters:
+    """Rejects are counted only: a demo without a topic for them."""
+
+    def put(self, rejects: Sequence[Reject]) -> None:
+        """Nothing."""
+
+    def flush(self) -> None:
+        """Nothing."""
+
+
+@dataclass(slots=True)
+class Runner:
+    """One member of the group. ``step(name)`` is called after each step of a checkpoint, for tests that kill."""
+
+    pipeline: Pipeline
+    checkpoints: Checkpointer
+    sink: Sink
+    dead_letters: DeadLetterBox
+    limit: RejectLimit
+    health: Health
+    signals: Signals
+    systemd: Systemd
+    options: RunOptions
+    reloader: Reloader | None = None
+    step: Callable[[str], None] = lambda name: None
+    rewind: Callable[[Source, int], int | None] = lambda source, partition: None
+    """Where a partition has offsets but no state: seek back one window, return the offset until which to be mute."""
+    said: Callable[[Sequence[Alert]], Mapping[str, Alert]] = lambda alerts: {}
+    """What an earlier life, whose state is lost, last wrote of these alerts (or of their subjects), by their ids."""
+    forgotten: Callable[[Source, int], bool] = lambda source, partition: False
+    """Whether Kafka has no offset of the group any more: it was empty for too long and begins at generation 1."""
+    check_topic: Callable[[Source, RawBatch], None] = lambda source, batch: None
+    look_around: Callable[[Runner], None] = lambda runner: None
+    """Every few seconds, and when partitions came: context that arrived, a Redis that lost its data."""
+    done: Callable[[Source], bool] = lambda source: source.finished
+    source: Source = field(init=False)
+    began: float = 0.0
+    _next: dict[int, int] = field(default_factory=dict)
+    _lost: set[int] = field(default_factory=set)
+    _catching_up: dict[int, int] = field(default_factory=dict)
+    _last_checkpoint: float = 0.0
+    _last_reload: float = 0.0
+    _last_measure: float = 0.0
+    _stopped: set[int] = field(default_factory=set)
+
+    def run(self, open_source: Callable[[Runner], Source]) -> None:
+        """Until a signal says stop, or ``done`` says that nothing more will come: then every open tick closes."""
+        self.source = open_source(self)
+        self.began = self._last_checkpoint = self._last_reload = time.monotonic()
+        for check in CHECKS[1:]:
+            self.health.set(check, True)
+        self._patiently(lambda: self.look_around(self))
+        self.systemd.ready()
+        try:
+            while not self.signals.stopping:
+                self._turn()
+                if self.done(self.source):
+                    self._deliver(self.pipeline.finish().alerts)
+                    break
+        except BaseException:
+            # The state may hold records whose alerts nobody got: handing it over would lose them.
+            self._next.clear()
+            raise
+        finally:
+            self.systemd.stopping()
+            self.source.close()
+            self.sink.close()
+
+    def _turn(self) -> None:
+        batch = self.source.poll(self.options.max_records, _POLL_S)
+        self.health.beat()
+        self.systemd.watchdog()
+        if len(batch):
+            self._patiently(lambda: self.check_topic(self.source, batch))
+        for part in _split(batch, self._catching_up):
+            self._take_in(part)
+        now = time.monotonic()
+        if now - self._last_checkpoint >= self.options.checkpoint_s:
+            self.checkpoint(self._next)
+        if self.reloader is not None and self._reload_due(now):
+            self._reload(now)
+        self._measure(now)
+
+    def _take_in(self, batch: RawBatch) -> None:
+        if len(batch):
+            outcome = self.pipeline.process(batch)
+            self.step("processed")
+            self._deliver(outcome.alerts)
+            self.step("delivered")
+            self._reject(batch, outcome.rejects)
+        self._next.update({p: o for p, o in batch.next_offsets.items() if p in self.source.assigned})
+        self._unmute()
+
+    # ------------------------------------------------------------------------------------- what the source tells
+
+    def on_assign(self, partitions: frozenset[int], generation: int) -> None:
+        """Take partitions over: state from the last checkpoint, and the offset that it reflects."""
+        telemetry = self.pipeline.observe.telemetry
+        telemetry.assigned(partitions)
+        for partition in sorted(partitions):
+            began = time.monotonic()
+            try:
+                saved = self._restore(partition, generation)
+            except Fenced as error:
+                _LOG.warning("partition not taken over", extra=fields(partition=partition, error=str(error)))
+                self._lost.add(partition)
+                self.source.pause([partition])
+                continue
+            self._lost.discard(partition)
+            if saved is not None:
+                self.source.seek(partition, saved.next_offset)
+                self._next[partition] = saved.next_offset
+                outcome = "checkpoint"
+            else:
+                until = self.rewind(self.source, partition)
+                if until is not None:
+                    self._catching_up[partition] = until
+                    self.pipeline.alerts.mute(partition, _FOREVER_MS)
+                outcome = "fresh" if until is None else "rewound"
+            telemetry.restores.labels(outcome).inc()
+            telemetry.restore_seconds.observe(time.monotonic() - began)
+            _LOG.info("partition taken over", extra=fields(partition=partition, generation=generation, state=outcome))
+        lost = ", ".join(map(str, sorted(self._lost)))
+        self.health.set("partitions", not lost, f"a newer member has written partitions {lost}" if lost else "")
+
+    def on_revoke(self, partitions: frozenset[int]) -> None:
+        """Hand partitions over: everything delivered and written before another member reads them."""
+        mine = {p: o for p, o in self._next.items() if p in partitions}
+        try:
+            self.checkpoint(mine)
+        finally:
+            self._forget(partitions)
+            self.pipeline.observe.telemetry.released(partitions)
+
+    def on_lost(self, partitions: frozenset[int]) -> None:
+        """Partitions belong to another member already: nothing may be written."""
+        self._forget(partitions)
+        self.pipeline.observe.telemetry.released(partitions, lost=True)
+
+    def checkpoint(self, offsets: dict[int, int]) -> None:
+        """Flush sinks, save each partition's state with its offset, commit. See ``checkpointing`` for the order."""
+        self._last_checkpoint = time.monotonic()
+        if not offsets:
+            return
+        telemetry = self.pipeline.observe.telemetry
+        began, before = time.monotonic(), self.checkpoints.bytes_written
+        self._patiently(self.sink.flush)
+        self._patiently(self.dead_letters.flush)
+        self.step("flushed")
+        saved: dict[int, int] = {}
+        for partition, offset in sorted(offsets.items()):
+            try:
+                self.checkpoints.save(partition, offset, self.source.generation)
+            except Fenced as error:
+                telemetry.fenced.inc()
+                _LOG.warning("partition given up", extra=fields(partition=partition, error=str(error)))
+                self._forget({partition})
+                self.source.pause([partition])
+                continue
+            except MonitorError as error:
+                self.health.set("checkpoints", False, str(error))
+                _LOG.error("checkpoint not written", extra=fields(partition=partition, error=str(error)))
+                continue
+            saved[partition] = offset
+            self.step("saved")
+        if saved:
+            self.source.commit(saved)
+            self.step("committed")
+        if len(saved) == len(offsets):
+            self.health.set("checkpoints", True)
+        telemetry.checkpointed(time.monotonic() - began, self.checkpoints.bytes_written - before, saved)
+        self._last_checkpoint = time.monotonic()
+
+    # --------------------------------------------------------------------------------------------------- inside
+
+    def _restore(self, partition: int, generation: int) -> Checkpoint | None:
+        """State of a partition; waits for a store that is away. Raises Fenced where a newer member has it."""
+        found: list[Checkpoint | None] = []
+
+        def restore() -> None:
+            try:
+                found.append(self.checkpoints.restore(partition, generation))
+            except Fenced:
+                if not self.forgotten(self.source, partition):
+                    raise
+                # Kafka counts generations from 1 again. Were there a newer member after all, its next write wins.
+                _LOG.warning("Kafka has forgotten the group: its fence is lifted", extra=fields(partition=partition))
+                self.checkpoints.store.unfence(partition)
+                found.append(self.checkpoints.restore(partition, generation))
+
+        self._patiently(restore)
+        return found[0]
+
+    def _deliver(self, alerts: Sequence[Alert]) -> None:
+        if alerts:
+            self._patiently(lambda: self.sink.send(alerts))
+
+    def _patiently(self, work: Callable[[], None]) -> None:
+        """Do ``work``; while a sink or a store is away read nothing. After SIGTERM it waits ``drain_s`` more."""
+        telemetry = self.pipeline.observe.telemetry
+        paused = False
+        deadline: float | None = None
+        while True:
+            try:
+                work()
+                break
+            except (SinkBusy, DependencyDown) as busy:
+                if not paused:
+                    paused = True
+                    self.source.pause()
+                    telemetry.paused.set(1)
+                    telemetry.pauses.inc()
+                    self.health.set("sinks", False, str(busy))
+                    _LOG.warning("reading is paused", extra=fields(reason=str(busy)))
+                if self.signals.stopping:
+                    deadline = deadline or time.monotonic() + self.options.drain_s
+                    if time.monotonic() > deadline:
+                        raise
+                self.health.beat()
+                self.systemd.watchdog()
+                self._rest(min(getattr(busy, "retry_after_s", _KEEP_ALIVE_S), _KEEP_ALIVE_S))
+        if paused:
+            self.source.resume()
+            self.source.pause(self._stopped | self._lost)
+            telemetry.paused.set(0)
+            self.health.set("sinks", True)
+
+    def _rest(self, seconds: float) -> None:
+        """Wait; heartbeats go on by themselves. No poll: it could hand over state that is ahead of its offset.
+
+        After ``max_poll_interval_ms`` the group goes on without us, and the next owner reads the same records again.
+        """
+        if self.signals.wait(seconds):
+            time.sleep(seconds)
+
+    def _reject(self, batch: RawBatch, rejects: Sequence[Reject]) -> None:
+        if rejects:
+            self._patiently(lambda: self.dead_letters.put(rejects))
+            self.pipeline.observe.telemetry.dead_letters.inc(len(rejects))
+        for partition in self.limit.observe(batch, rejects):
+            self._stopped.add(partition)
+            self.source.pause([partition])
+            self.pipeline.observe.telemetry.stopped.labels(str(partition)).set(1)
+            _LOG.error("partition stopped: too many bad records", extra=fields(partition=partition))
+        if self._stopped:
+            stopped = ", ".join(map(str, sorted(self._stopped)))
+            reason = f"partitions {stopped} are stopped: too many bad records, see `monitor dlq show`"
+            self.health.set("records", False, reason)
+
+    def _unmute(self) -> None:
+        """Partitions whose state has been made anew up to the committed offset speak again, from where they were."""
+        alerts, tick_ms = self.pipeline.alerts, self.pipeline.tick_ms
+        for partition, until in list(self._catching_up.items()):
+            if self._next.get(partition, 0) >= until:
+                said: dict[str, Alert] = {}
+                held = alerts.unheard(partition)
+                self._patiently(lambda held=held, said=said: said.update(self.said(held)))  # type: ignore[misc]  # mypy can't infer defaults
+                alerts.adopt(partition, said)
+                del self._catching_up[partition]
+                # The tick that is open now has said nothing yet.
+                alerts.mute(partition, self.pipeline.ticks.watermarks_ms.get(partition, 0) // tick_ms * tick_ms)
+
+    def _forget(self, partitions: Iterable[int]) -> None:
+        for partition in partitions:
+            self._next.pop(partition, None)
+            self._catching_up.pop(partition, None)
+            self._stopped.discard(partition)
+            self._lost.discard(partition)
+            self.limit.clear(partition)
+            self.checkpoints.forget(partition)
+
+    def _reload_due(self, now: float) -> bool:
+        every = self.options.reload_s
+        return self.signals.take_reload() or (every > 0 and now - self._last_reload >= every)
+
+    def _reload(self, now: float) -> None:
+        self._last_reload = now
+        found = self.reloader.poll() if self.reloader is not None else None
+        if found is None:
+            return
+        telemetry = self.pipeline.observe.telemetry
+        telemetry.rules_reloaded(found.successful)
+        if found.rules is None:
+            for problem in found.problems:
+                _LOG.error("rules refused, the old ones go on", extra=fields(problem=str(problem)))
+            return
+        self.pipeline.next_rules = found.rules
+        _LOG.info("rules take effect with the next epoch", extra=fields(rules=found.rules.hash))
+
+    def _measure(self, now: float) -> None:
+        if now - self._last_measure < _MEASURE_S:
+            return
+        self._last_measure = now
+        telemetry = self.pipeline.observe.telemetry
+        for partition, records in self.source.lag().items():
+            telemetry.lag.labels(str(partition)).set(records)
+        stalled = self.source.stalled()
+        for partition in self.source.assigned:
+            telemetry.stalled.labels(str(partition)).set(stalled.get(partition, 0) > 0)
+        telemetry.partitions.set(len(self.source.assigned))
+        self.pipeline.measure()
+        self._patiently(lambda: self.look_around(self))
+
+
+def _split(batch: RawBatch, ends: Mapping[int, int]) -> Iterator[RawBatch]:
+    """The batch; where it passes the offset at which a partition's silence ends, what comes before, then the rest."""
+    passed = {p: end for p, end in ends.items() if batch.next_offsets.get(p, end) > end}
+    before = np.zeros(len(batch), np.bool_)
+    for partition, end in passed.items():
+        before |= (batch.partition == partition) & (batch.offset < end)
+    if not before.any():
+        yield batch
+        return
+    yield _part(batch, before, passed)
+    yield _part(batch, ~before, batch.next_offsets)
+
+
+def _part(batch: RawBatch, rows: npt.NDArray[np.bool_], following: Mapping[int, int]) -> RawBatch:
+    values = [batch.values[i] for i in np.flatnonzero(rows).tolist()]
+    return replace(
+        batch, values=values, partition=batch.partition[rows], offset=batch.offset[rows],
+        timestamp_ms=batch.timestamp_ms[rows], next_offsets=following,
+    )  # fmt: skip

@@ -1,0 +1,72 @@
+"""The whole tree of settings, and what follows from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+
+from pydantic import Field
+
+from .base import Section
+from .connections import HttpSettings, KafkaSettings, LogSettings, RedisSettings
+from .stages import (
+    AlertsSettings,
+    CheckpointSettings,
+    DecodeSettings,
+    FeaturesSettings,
+    KeysSettings,
+    RulesSettings,
+    ScoreSettings,
+    SourceSettings,
+)
+
+
+class Settings(Section):
+    """Everything that can be set. ``Settings()`` is the defaults, which suit a broker and a Redis on this host."""
+
+    kafka: KafkaSettings = Field(default=KafkaSettings(), description="Where requests come from.")
+    redis: RedisSettings = Field(default=RedisSettings(), description="Where alerts and verdicts go.")
+    source: SourceSettings = Field(default=SourceSettings(), description="Who is scored; when bad records stop it.")
+    decode: DecodeSettings = Field(default=DecodeSettings(), description="What one record may be.")
+    keys: KeysSettings = Field(default=KeysSettings(), description="Keys of the sketches.")
+    features: FeaturesSettings = Field(default=FeaturesSettings(), description="How event time is cut.")
+    score: ScoreSettings = Field(default=ScoreSettings(), description="Detectors that give a number.")
+    rules: RulesSettings = Field(default=RulesSettings(), description="Where detections are read from.")
+    alerts: AlertsSettings = Field(default=AlertsSettings(), description="How much may be raised, and where it goes.")
+    checkpoint: CheckpointSettings = Field(default=CheckpointSettings(), description="Where state is kept.")
+    http: HttpSettings = Field(default=HttpSettings(), description="Health, readiness and metrics.")
+    log: LogSettings = Field(default=LogSettings(), description="What is said on stderr.")
+
+    def checks(self) -> Iterator[tuple[str, str]]:
+        """What two sections mean together."""
+        if "kafka" in self.alerts.sinks and self.kafka.alerts_topic is None:
+            yield "kafka.alerts_topic", "is needed by the sink `kafka` of alerts.sinks"
+        if self.kafka.alerts_topic is not None and "kafka" not in self.alerts.sinks:
+            yield "kafka.alerts_topic", "has no effect: add `kafka` to alerts.sinks"
+
+    def missing_for_run(self) -> Iterator[tuple[str, str]]:
+        """``(field, message)`` of what a demo or a backtest may leave open and ``monitor run`` may not.
+
+        A generated key would make other sketches in each replica and after each restart: no link would hold.
+        """
+        if not self.keys.ring:
+            yield "keys.ring", "is empty: give a key, the same in every replica (`openssl rand -hex 32` makes a secret)"
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits that change with every setting that can change an alert: ``versions.config`` of contract 2.
+
+        Connections, ports, logs, secrets and paths are left out: two replicas of one configuration agree.
+        """
+        parts = {
+            "entity": self.source.entity,
+            "decode": self.decode.model_dump(mode="json"),
+            "features": self.features.model_dump(mode="json", exclude={"partitions"}),
+            "anomaly": self.score.anomaly.model_dump(mode="json"),
+            "budget_per_week": self.alerts.budget_per_week,
+            "keys": [key.id for key in self.keys.ring],
+            "overlap_days": self.keys.overlap_days,
+        }
+        text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

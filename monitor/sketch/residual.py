@@ -1,0 +1,109 @@
+"""A text without its heavy grams: what is left of a prompt when the wrapper that everyone uses is taken off.
+
+A heavy gram is four words in a row that many prompts share. A wrapper such as an instruction frame makes every prompt
+a template; dropping such prompts leaves nothing to look at, so the shared words are subtracted and the rest is measured
+again. Knows no scalars: it makes bytes, which go the same way as the text did.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from monitor.jit import njit
+
+from .prints import GRAM, gram, is_template
+from .scan import F_MASK, I64Array
+from .siphash import U8Array, U64Array
+
+
+@dataclass(frozen=True)
+class HeavyGrams:
+    """Keyed hashes of the 4-word grams that many prompts share, sorted, as ``Sketcher.grams`` gives them.
+
+    ``key_id`` names the key that they were made under: under another they would match nothing.
+    """
+
+    key_id: str
+    hashes: U64Array
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hashes", np.unique(np.asarray(self.hashes, np.uint64)))
+
+
+NO_GRAMS: Final = np.empty(0, np.uint64)
+
+
+@njit
+def is_heavy(heavy: U64Array, value: np.uint64) -> bool:
+    """True if the sorted ``heavy`` holds ``value``."""
+    low, high = 0, len(heavy)
+    while low < high:
+        middle = (low + high) >> 1
+        if heavy[middle] < value:
+            low = middle + 1
+        else:
+            high = middle
+    return low < len(heavy) and heavy[low] == value
+
+
+@njit
+def strip_heavy(
+    data: U8Array, begin: int, end: int, hashes: U64Array, flags: U8Array, span: I64Array, n: int,
+    keys: U64Array, heavy: U64Array, covered: U8Array, rest: U8Array,
+) -> tuple[int, int]:  # fmt: skip
+    """Copy the text without the words inside heavy grams to ``rest``: how many bytes, and how many words were heavy.
+
+    What a mask stands for (a slot's number, URL or quotation) is never the template's: it is kept.
+    """
+    for i in range(n):
+        covered[i] = 0
+    for i in range(n - GRAM + 1):
+        if is_heavy(heavy, gram(hashes, i, GRAM, keys)):
+            covered[i : i + GRAM] = 1
+    taken, size, dropped = begin, 0, 0
+    for i in range(n + 1):
+        if i < n and not covered[i]:
+            continue
+        if i < n and flags[i] & F_MASK:
+            dropped += 1
+            continue
+        stop = begin + (span[i] >> 32) if i < n else end
+        for j in range(taken, stop):
+            rest[size] = data[j]
+            size += 1
+        if i < n:
+            dropped += 1
+            taken = begin + (span[i] & 0xFFFFFFFF)
+            # with a heavy word after it, what stands between the two (a space, a colon) goes too
+            if i + 1 < n and covered[i + 1] and not flags[i + 1] & F_MASK:
+                taken = begin + (span[i + 1] >> 32)
+    return size, dropped
+
+
+@njit
+def strip_rows(
+    data: U8Array, offsets: I64Array, wanted: U8Array, keys: U64Array, heavy: U64Array,
+    w_hash: U64Array, w_flag: U8Array, w_span: I64Array, w_at: I64Array,
+    m_hash: U64Array, m_flag: U8Array, m_span: I64Array, m_at: I64Array, counts: I64Array,
+    rest: U8Array, rest_offsets: I64Array, share: U8Array,
+) -> None:  # fmt: skip
+    """The rows' texts without heavy words, one after another in ``rest``; ``share``: words left, of 255."""
+    covered = np.empty(max(w_at[-1], m_at[-1]) + 1, np.uint8)
+    rest_offsets[0] = 0
+    for r in range(len(wanted)):
+        at = rest_offsets[r]
+        rest_offsets[r + 1] = at
+        if wanted[r] == 0:
+            continue
+        if is_template(counts[r], w_at[r + 1] - w_at[r]):
+            a, b, h, f, s = m_at[r], m_at[r + 1], m_hash, m_flag, m_span
+        else:
+            a, b, h, f, s = w_at[r], w_at[r + 1], w_hash, w_flag, w_span
+        size, dropped = strip_heavy(
+            data, offsets[r], offsets[r + 1], h[a:b], f[a:b], s[a:b], b - a, keys, heavy, covered, rest[at:]
+        )
+        rest_offsets[r + 1] = at + size
+        share[r] = 255 - np.int64(np.floor(255.0 * dropped / max(b - a, 1) + 0.5))

@@ -1,0 +1,154 @@
+"""Settings to working objects: the one place where the steps meet their options. Opens no connection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from monitor import __version__, fields
+from monitor.alerts import AlertOptions, AlertStage, Lookups
+from monitor.decode import DecodeOptions
+from monitor.errors import BadInput, Problem
+from monitor.features.aggregates import TextLayout
+from monitor.features.catalogue import ACCOUNT_FEATURES, CATALOGUE, CLIENT_CLASSES
+from monitor.features.engine import FeatureEngine, FeatureOptions
+from monitor.observe import Observer
+from monitor.pipeline import Pipeline
+from monitor.rules import HoldState, RuleSet, load_rules, packaged_rules
+from monitor.score import AnomalyOptions, ClassifierOptions, ScoreOptions, Scorer
+from monitor.settings import Settings
+from monitor.sketch import Keyring, Sketcher
+from monitor.sketch.vocabulary import LEXICON_FLAGS, SHAPE_NAMES
+from monitor.telemetry import Telemetry
+from monitor.ticks import TickOptions, TickStage
+
+_DAY_MS = 86_400_000
+
+CODES = {
+    "batch": fields.code(fields.DELIVERIES, "batch") or 0,
+    "length": fields.code(fields.FINISH_REASONS, "length") or 0,
+    "json": fields.code(fields.RESPONSE_FORMATS, "json_object") or 0,
+    "json_schema": fields.code(fields.RESPONSE_FORMATS, "json_schema") or 0,
+    "high": fields.code(fields.REASONING_EFFORTS, "high") or 0,
+}
+"""Codes of the vocabulary that features look at."""
+
+TEXT = TextLayout(SHAPE_NAMES, LEXICON_FLAGS)
+"""Where the sketch keeps its scalars and flags."""
+
+
+def keyring(settings: Settings, *, generated: Callable[[], Keyring] | None = None) -> Keyring:
+    """The keys of the settings; where there are none, ``generated`` (a demo, a backtest) or BadInput (``run``)."""
+    if settings.keys.ring:
+        ring = [
+            {
+                "id": key.id,
+                "secret": key.secret.get_secret_value() if key.secret is not None else None,
+                "secret_file": key.secret_file,
+                "active_from": key.active_from.timestamp() if key.active_from is not None else None,
+            }
+            for key in settings.keys.ring
+        ]
+        given = [{k: v for k, v in entry.items() if v is not None} for entry in ring]
+        return Keyring.from_settings(given, settings.keys.overlap_days)
+    if generated is None:
+        raise BadInput([Problem("settings", 0, message, field) for field, message in settings.missing_for_run()])
+    return generated()
+
+
+def rule_paths(settings: Settings, extra: Sequence[Path] = ()) -> list[Path]:
+    """Directories of rules: those given, else those of the settings, else those of the package."""
+    return [*extra] or [*settings.rules.dirs] or [packaged_rules()]
+
+
+def load(settings: Settings, extra: Sequence[Path] = ()) -> RuleSet:
+    """The rule set, or BadInput with every problem of every file."""
+    return load_rules(rule_paths(settings, extra), CATALOGUE, CLIENT_CLASSES, settings.rules.policy)
+
+
+def pipeline(
+    settings: Settings,
+    *,
+    keys: Keyring,
+    rules: RuleSet,
+    registry: CollectorRegistry | None = None,
+    live: bool = False,
+) -> Pipeline:
+    """Every step by its settings, with nothing in it yet."""
+    f = settings.features
+    tick_ms, epoch_ms = f.tick_s * 1000, f.epoch_s * 1000
+    scorer = Scorer(score_options(settings), ACCOUNT_FEATURES)
+    versions = {
+        "monitor": __version__,
+        "rules": rules.hash,
+        "model": scorer.status().classifier.active or "none",
+        "config": settings.hash,
+    }
+    observer = Observer(Telemetry(registry or CollectorRegistry()), live=live)
+    observer.rules_in_force(rules)
+    made: list[Pipeline] = []
+    lookups = Lookups(
+        exemplars=lambda p, s, ms: made[0].exemplars(p, s, ms),
+        models=lambda p, s, ms: made[0].models(p, s, ms),
+        quantile=lambda p, name, cls, value: None if cls is None else scorer.quantile(p, name, cls, value),
+    )
+    options = AlertOptions(tick_ms=tick_ms, subject_type=settings.source.entity, versions=versions)
+    made.append(
+        Pipeline(
+            decode_options=DecodeOptions(
+                digest_key=digest_key(keys),
+                max_bytes=settings.decode.max_bytes,
+                future_s=settings.decode.future_s,
+                entity=settings.source.entity,
+            ),
+            sketcher=Sketcher(keys),
+            ticks=TickStage(
+                TickOptions(
+                    tick_ms=tick_ms,
+                    lateness_ms=int(f.lateness_s * 1000),
+                    max_jump_ms=int(f.max_jump_s * 1000),
+                    dedup_ms=f.dedup_s * 1000,
+                    dedup_max=f.dedup_max,
+                )
+            ),
+            features=FeatureEngine(FeatureOptions(f.tick_s, f.idle_days), TEXT, CODES),
+            scorer=scorer,
+            rules=rules,
+            hold=HoldState(f.tick_s),
+            alerts=AlertStage(rules.policy, rules.rules, options, lookups),
+            observe=observer,
+            tick_ms=tick_ms,
+            epoch_ms=epoch_ms,
+            versions=versions,
+        )
+    )
+    return made[0]
+
+
+def score_options(settings: Settings) -> ScoreOptions:
+    """The score stage's options."""
+    a, c = settings.score.anomaly, settings.score.classifier
+    return ScoreOptions(
+        tick_s=settings.features.tick_s,
+        epoch_s=settings.features.epoch_s,
+        client_classes=CLIENT_CLASSES,
+        anomaly=AnomalyOptions(
+            enabled=a.enabled,
+            trees=a.trees,
+            height=a.height,
+            window=a.window,
+            quarantine_h=a.quarantine_h,
+            sample_per_s=a.sample_per_s,
+            seed=a.seed,
+        ),
+        classifier=ClassifierOptions(
+            model_dir=c.model_dir, providers=c.providers, require_gpu=c.require_gpu, threads=c.threads
+        ),
+    )
+
+
+def digest_key(keys: Keyring) -> bytes:
+    """The key of a reject's digest, derived from the newest sketch key."""
+    return keys.keys[-1].derive("reject-digest", 32)

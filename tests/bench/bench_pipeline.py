@@ -1,0 +1,173 @@
+"""The whole pipeline from Apache Kafka against its own ceiling, in one run.
+
+    PYTHONPATH=.:tests python tests/bench/bench_pipeline.py [--records N] [--accounts N] [--partitions P] [--json F]
+
+Simulated requests with about 1 KB of text go to a topic; one process then only polls and decodes JSON (the
+ceiling), another runs the service with every detector on, checkpoints and Redis included. Quarantine is an hour
+here, so that the anomaly models, which otherwise wait for a day, score within the bench; everything else is as it
+ships. Prints rates, their ratio, each stage's share, rows scored by each detector, memory. Decides nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import polars as pl
+import servers
+
+from monitor import live, wiring
+from monitor.backtest import peak_rss_mb
+from monitor.service import Signals
+from monitor.settings import KafkaSettings, Settings
+from monitor.simulate.api import build
+from monitor.sketch import Keyring
+from monitor.source.kafka_sender import KafkaSender
+from monitor.source.kafka_source import KafkaSource
+
+TOPIC = "bench"
+
+
+def kafka(broker: str, group: str) -> dict[str, Any]:
+    return {
+        "brokers": [broker], "topic": TOPIC, "group": group, "auto_offset_reset": "earliest",
+        "session_timeout_ms": 30_000, "max_poll_records": 20_000,
+    }  # fmt: skip
+
+
+def produce(broker: str, records: int, accounts: int) -> dict[str, Any]:
+    """Traffic of a fifth as many simulated accounts, each spread over five names: many accounts, few requests each."""
+    world = build(["D1", "D2", "B1", "B3"], accounts // 5, 4.0, 7, heavy_cap=400.0)
+    sent = size = 0
+    texts: set[int] = set()
+    names: set[str] = set()
+    began = time.perf_counter()
+    with KafkaSender(KafkaSettings(brokers=(broker,), topic=TOPIC), TOPIC) as sender:
+        for chunk in world:
+            # no more than is sent, or the shares below would count what nobody read
+            room = records - sent
+            chunk = replace(chunk, frame=chunk.frame.head(room), event_s=chunk.event_s[:room])
+            spread = pl.col("request_id").hash(1) % 5
+            chunk = replace(chunk, frame=chunk.frame.with_columns(account_id=pl.format("{}-{}", "account_id", spread)))
+            texts.update(chunk.frame["prompt"].drop_nulls().hash(1).to_list())
+            names.update(chunk.frame["account_id"].unique().to_list())
+            for key, value, at_ms in chunk.messages():
+                sender.send(key, value, timestamp_ms=at_ms)
+                sent += 1
+                size += len(value)
+                if sent == records:
+                    break
+            if sent == records:
+                break
+        sender.flush()
+    return {
+        "records": sent, "bytes_a_record": round(size / sent), "accounts": len(names),
+        "distinct_prompts": round(len(texts) / sent, 3), "produced_per_s": round(sent / (time.perf_counter() - began)),
+    }  # fmt: skip
+
+
+def ceiling(broker: str) -> dict[str, Any]:
+    """Poll and JSON-decode only."""
+    source = KafkaSource(KafkaSettings.model_validate(kafka(broker, "ceiling")))
+    decode = msgspec.json.Decoder().decode
+    count, began, last, idle = 0, 0.0, 0.0, 0
+    while idle < 3:
+        batch = source.poll(20_000, 0.5)
+        if len(batch) and not began:
+            began = time.perf_counter()
+        for value in batch.values:
+            decode(value)
+        count += len(batch)
+        idle = 0 if len(batch) else idle + source.caught_up()
+        last = time.perf_counter() if len(batch) else last
+    source.close()
+    return {"records": count, "per_s": round(count / (last - began))}
+
+
+def pipeline(broker: str, redis: str, folder: str) -> dict[str, Any]:
+    """The service, until it has read everything."""
+    settings = Settings.model_validate(
+        {
+            "kafka": kafka(broker, "bench"), "redis": {"url": redis}, "checkpoint": {"path": folder, "every_s": 30},
+            "score": {"anomaly": {"quarantine_h": 1}}, "http": {"enabled": False},
+        }
+    )  # fmt: skip
+    from monitor.jit import warm_all
+
+    warm_all()
+    with Signals() as signals:
+        service = live.service(
+            settings, keys=Keyring.from_seed(1), rules=wiring.load(settings), rule_paths=wiring.rule_paths(settings),
+            signals=signals, done=lambda s: bool(counts.events) and isinstance(s, KafkaSource) and s.caught_up(),
+        )  # fmt: skip
+        p = service.runner.pipeline
+        counts = p.observe.counts
+        cpu = time.process_time()
+        service.run()
+        seconds = time.monotonic() - service.runner.began
+    stages = {
+        s.labels["stage"]: s.value
+        for m in p.observe.telemetry.stage_seconds.collect()
+        for s in m.samples
+        if s.name.endswith("_sum") and s.value
+    }
+    saves = p.observe.telemetry.checkpoint_seconds.collect()[0].samples
+    return {
+        "records": counts.events, "seconds": round(seconds, 1), "per_s": round(counts.events / seconds),
+        "cpu_us_a_record": round((time.process_time() - cpu) / counts.events * 1e6, 1), "rows": counts.rows,
+        "rows_scored": counts.rows_scored, "accounts": len(p.features.accounts),
+        "stage_share": {k: round(v / seconds, 3) for k, v in stages.items()},
+        "checkpoint_s": round(next(s.value for s in saves if s.name.endswith("_sum")), 2),
+        "peak_rss_mb": round(peak_rss_mb()), "state_mb": round(p.features.nbytes / 1e6),
+        "inactive_features": sorted(p.inactive().features), "rejects": counts.rejects, "late": counts.late,
+    }  # fmt: skip
+
+
+def child(*arguments: str) -> dict[str, Any]:
+    out = subprocess.run(
+        [sys.executable, __file__, "--role", *arguments], stdout=subprocess.PIPE, check=True, env=os.environ
+    ).stdout
+    return dict(json.loads(out.splitlines()[-1]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--records", type=int, default=1_000_000)
+    parser.add_argument("--accounts", type=int, default=100_000)
+    parser.add_argument("--partitions", type=int, default=8)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--role", nargs="+")
+    options = parser.parse_args()
+    if options.role:
+        role, *rest = options.role
+        made = {"ceiling": ceiling, "pipeline": pipeline}[role](*rest)  # type: ignore[operator]  # each has its own
+        print(json.dumps(made))
+        return
+    with tempfile.TemporaryDirectory() as folder, servers.RedisServer() as redis:
+        broker = servers.ApacheKafka().start()
+        try:
+            servers.create_topic(broker.bootstrap, TOPIC, options.partitions)
+            result: dict[str, Any] = {"produced": produce(broker.bootstrap, options.records, options.accounts)}
+            print(json.dumps(result), flush=True)
+            result["ceiling"] = child("ceiling", broker.bootstrap)
+            result["pipeline"] = child("pipeline", broker.bootstrap, redis.url, folder)
+            result["ratio"] = round(result["pipeline"]["per_s"] / result["ceiling"]["per_s"], 3)
+            result["kafka"] = servers.VERSIONS.get("Apache Kafka", "")
+        finally:
+            broker.stop()
+    print(json.dumps(result, indent=1))
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

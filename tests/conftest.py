@@ -1,0 +1,161 @@
+"""Server fixtures, and the end of a run that says which servers were used.
+
+With ``MONITOR_REQUIRE_SERVERS=1`` (CI) a missing server fails its tests and a run that skipped anything
+fails: a green run then means that every check ran.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from importlib.util import find_spec
+from typing import Any, NoReturn
+
+import pytest
+import servers
+
+from monitor.source.embedded import EmbeddedKafka, EmbeddedServer, EmbeddedValkey, MissingWheel, resp
+
+REQUIRED = os.environ.get("MONITOR_REQUIRE_SERVERS") == "1"
+
+
+def _absent(reason: object) -> NoReturn:
+    if REQUIRED:
+        pytest.fail(f"{reason} (MONITOR_REQUIRE_SERVERS=1)")
+    pytest.skip(str(reason))
+
+
+def _start(stack: ExitStack, name: str, make: Callable[[], EmbeddedServer]) -> EmbeddedServer:
+    try:
+        server = stack.enter_context(make())
+    except (servers.Unavailable, MissingWheel) as error:
+        _absent(error)
+    servers.VERSIONS[name] = server.version
+    return server
+
+
+@pytest.fixture(scope="session")
+def apache_kafka() -> Iterator[servers.ApacheKafka]:
+    """One node of Apache Kafka 4 for the whole run; make topics of your own (``servers.create_topic``)."""
+    try:
+        kafka = servers.ApacheKafka().start()
+    except servers.Unavailable as error:
+        _absent(error)
+    yield kafka
+    kafka.stop()
+
+
+@pytest.fixture(scope="session")
+def embedded_kafka() -> Iterator[str]:
+    """Address of the wheel's broker."""
+    with ExitStack() as stack:
+        yield _start(stack, "embedded broker", EmbeddedKafka).address
+
+
+@pytest.fixture(scope="session")
+def kafka_broker(request: pytest.FixtureRequest) -> str:
+    """Bootstrap address: Apache Kafka where a JVM is, else the embedded broker; prints which."""
+    try:
+        servers.kafka_jars()
+    except servers.Unavailable as error:
+        if REQUIRED:
+            _absent(error)
+        address: str = request.getfixturevalue("embedded_kafka")
+        print(f"kafka_broker: embedded ({error})")
+        return address
+    kafka: servers.ApacheKafka = request.getfixturevalue("apache_kafka")
+    print(f"kafka_broker: Apache Kafka {kafka.version}")
+    return kafka.bootstrap
+
+
+@pytest.fixture(scope="session")
+def _redis() -> Iterator[EmbeddedServer]:
+    with ExitStack() as stack:
+        yield _start(stack, "Redis", servers.RedisServer)
+
+
+@pytest.fixture(scope="session")
+def _valkey() -> Iterator[EmbeddedServer]:
+    with ExitStack() as stack:
+        yield _start(stack, "Valkey", EmbeddedValkey)
+
+
+@pytest.fixture
+def redis_url(_redis: EmbeddedServer) -> str:
+    """URL of Debian's Redis 7, emptied before each test."""
+    resp(_redis.port, "FLUSHALL")
+    return _redis.url
+
+
+@pytest.fixture
+def valkey_url(_valkey: EmbeddedServer) -> str:
+    """URL of Valkey 9, emptied before each test."""
+    resp(_valkey.port, "FLUSHALL")
+    return _valkey.url
+
+
+@pytest.fixture(params=["redis", "valkey"])
+def any_redis_url(request: pytest.FixtureRequest) -> str:
+    """Each test runs on Redis 7 and on Valkey 9."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture
+def redis_server() -> Iterator[Callable[[], EmbeddedServer]]:
+    """A function that starts a Redis of the test's own, to be stopped, killed or frozen."""
+    with ExitStack() as stack:
+        yield lambda: _start(stack, "Redis", servers.RedisServer)
+
+
+@pytest.fixture
+def prometheus() -> Iterator[Callable[..., servers.Prometheus]]:
+    """A function ``(targets, rule_files=())`` that starts a Prometheus scraping them every second."""
+    with ExitStack() as stack:
+
+        def start(*args: Any, **options: Any) -> servers.Prometheus:
+            server = _start(stack, "Prometheus", lambda: servers.Prometheus(*args, **options))
+            assert isinstance(server, servers.Prometheus)
+            return server
+
+        yield start
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the group that needs the extra `cluster` where it is not installed, or needs it not to be."""
+    away = "no_cluster" if find_spec("ray") else "cluster"
+    left = [item for item in items if item.get_closest_marker(away)]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Collect what pytest-xdist's workers used, where that plugin is there."""
+    servers.VERSIONS.update(getattr(node, "workeroutput", {}).get("servers", {}))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Send the versions to xdist's controller; fail a run that skipped where nothing may be skipped."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["servers"] = servers.VERSIONS
+        return
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter else []
+    if REQUIRED and skipped and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name each server of this run with its version, and each skip that made the run fail."""
+    if servers.VERSIONS:
+        terminalreporter.section("servers")
+        for name, version in sorted(servers.VERSIONS.items()):
+            terminalreporter.line(f"{name}: {version}")
+    skipped = terminalreporter.stats.get("skipped", [])
+    if REQUIRED and skipped:
+        terminalreporter.section("skipped, and MONITOR_REQUIRE_SERVERS=1 allows none", red=True)
+        for report in skipped:
+            terminalreporter.line(f"{report.nodeid}: {report.longrepr[2]}")

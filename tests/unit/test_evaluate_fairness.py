@@ -1,0 +1,49 @@
+"""What a comparison of alerts calls equal, and that each test can fail."""
+
+import json
+
+from monitor.evaluate import fairness
+from monitor.evaluate.inputs import Revision
+
+
+def alert(subject="a", at=100.0, **more):
+    given = {"alert_id": f"id-{subject}-{at}", "kind": "account", "severity": "medium", "score": 0.25, **more}
+    return Revision(subject=subject, revised_at=at, accounts=[subject], **given)
+
+
+def test_only_what_was_said_counts_not_the_alerts_name():
+    one, other = [alert("a"), alert("b", revision=2)], [alert("b", revision=2, alert_id="x"), alert("a", alert_id="y")]
+    found = fairness.compare(fairness.RELABELLED, 3, one, other)
+    assert (found.seed, found.revisions, found.changed, found.subjects, found.subjects_changed) == (3, 2, 0, 2, 0)
+    assert found.holds is True
+
+
+def test_each_difference_breaks_it():
+    for change in ({"severity": "low"}, {"score": 0.26}, {"mode": "shadow"}, {"hypothesis": "resale"}, {"at": 101.0},
+                   {"revision": 2}, {"state": "closed"}, {"subject": "b"}):  # fmt: skip
+        found = fairness.compare(fairness.RELABELLED, 1, [alert()], [alert(**change)])
+        assert (found.changed, found.holds) == (2, False), change
+    assert fairness.compare(fairness.RELABELLED, 1, [alert()], []).holds is False
+
+
+def test_a_shifted_day_is_compared_at_the_same_moment_of_the_log():
+    later = 100.0 + fairness.SHIFT_H * 3600
+    assert fairness.compare(fairness.SHIFTED, 1, [alert(at=100.0)], [alert(at=later)]).changed == 0
+    moved = fairness.compare(fairness.SHIFTED, 1, [alert(at=100.0)], [alert(at=later + 60)])
+    assert (moved.changed, moved.subjects_changed, moved.holds) == (2, 0, None)
+    assert moved.reading == "the same verdicts"
+
+
+def test_a_merger_that_nothing_sees_is_said():
+    assert "can't fail" in fairness.compare(fairness.MERGED, 1, [alert()], [alert()]).reading
+    assert fairness.compare(fairness.MERGED, 1, [alert()], [alert("b")]).reading == "sees the merger"
+
+
+def test_the_two_networks_with_most_accounts_become_one(tmp_path):
+    rows = [(1, "a"), (1, "a"), (1, "a"), (2, "a"), (2, "b"), (3, "a"), (3, "b"), (3, "c"), (None, "d")]
+    log = tmp_path / "log.ndjson"
+    log.write_text("".join(json.dumps({"account_id": a, "asn": n, "tools": ["x"], "ts": 1}) + "\n" for n, a in rows))
+    change = fairness.transform(fairness.MERGED, log)
+    assert [change({"asn": n})["asn"] for n in (1, 2, 3)] == [1, 3, 3]
+    log.write_text('{"account_id": "a", "ts": 1}\n')
+    assert fairness.transform(fairness.MERGED, log)({"account_id": "a"}) == {"account_id": "a"}

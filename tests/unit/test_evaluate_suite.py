@@ -1,0 +1,209 @@
+"""Baselines on logs made by hand and by the simulator; ablations; the suite runner with a detector handed in."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from monitor.errors import BadInput
+from monitor.evaluate import ablation, baselines, fairness, read_log, suite
+from monitor.evaluate import api as api_of
+from monitor.evaluate.inputs import read_truth
+from monitor.simulate import api
+
+SMALL = suite.Size(
+    150, 1.0, ("S1", "D1", "B5"), 100, mixes=(0.25,), sizes=(10,), ablations=("no payment",), fairness=True
+)
+
+
+def frame(rows):
+    columns = {"account_id": [], "at": [], "prompt": [], "payment_fp": [], "ip": []}
+    for row in rows:
+        for name, values in columns.items():
+            values.append(row.get(name))
+    schema = {name: pl.Float64 if name == "at" else pl.String for name in columns}
+    return pl.DataFrame(columns, schema=schema).sort("at", "account_id")
+
+
+def oracle(log, context, alerts):
+    """A detector that reads the truth beside the log: what the suite does with a perfect one."""
+    by_campaign: dict[str, list] = {}
+    truth_file = next(p for p in (log.with_name("log.truth.ndjson"),) if p.exists())
+    for line in read_truth(truth_file):
+        if line.campaign:
+            by_campaign.setdefault(line.campaign, []).append(line)
+    lines = [
+        {"alert_id": name, "kind": "campaign", "severity": "high", "revised_at": min(t.first_ts for t in who) + 3600,
+         "accounts": [t.account_id for t in who], "hypothesis": who[0].actor}
+        for name, who in by_campaign.items()
+    ]  # fmt: skip
+    alerts.write_text("".join(json.dumps(x) + "\n" for x in lines))
+    return {"events": sum(1 for _ in log.open()), "fields": sorted(json.loads(log.open().readline()))}
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(suite, "SUITES", {"small": SMALL})
+
+
+def test_calls_an_hour_counts_any_sixty_minutes():
+    rows = [{"account_id": "a", "at": 1800.0 + i * 7} for i in range(500)]  # 500 within 58 minutes over a full hour
+    rows += [{"account_id": "b", "at": i * 7.3} for i in range(499)] + [
+        {"account_id": "c", "at": i * 7.3} for i in range(2000)
+    ]
+    assert [(r.subject, r.revised_at) for r in baselines.calls_per_hour(frame(rows))] == [("a", 1800.0 + 499 * 7)]
+
+
+def test_volume_takes_the_top_account_day():
+    rows = [{"account_id": f"u{i}", "at": float(k)} for i in range(1000) for k in range(2)]
+    rows += [{"account_id": "big", "at": float(k)} for k in range(50)]
+    assert [r.subject for r in baselines.volume_quantile(frame(rows))] == ["big"]
+
+
+def test_sharing_alerts_from_the_third_account_on():
+    rows = [{"account_id": f"a{i}", "at": 10.0 * i, "payment_fp": "p", "ip": f"10.0.0.{i}"} for i in range(5)]
+    rows += [{"account_id": f"b{i}", "at": 1.0, "payment_fp": f"q{i}", "ip": f"10.1.{i}.1"} for i in range(5)]
+    for found in (baselines.shared_payment(frame(rows)), baselines.shared_network(frame(rows))):
+        assert [(r.revision, r.revised_at, len(r.accounts)) for r in found] == [(1, 20.0, 3), (2, 40.0, 5)]
+
+
+def test_template_masks_figures():
+    text = "Case {} please sort the following note into one of five piles"
+    rows = [{"account_id": f"a{i}", "at": float(i), "prompt": text.format(i)} for i in range(3)]
+    rows += [{"account_id": f"b{i}", "at": 1.0, "prompt": f"word{chr(97 + i)} " * 12} for i in range(3)]
+    assert [r.accounts for r in baselines.shared_template(frame(rows))] == [["a0", "a1", "a2"]]
+
+
+def test_reasoning_words_need_a_fifth_of_twenty():
+    def ask(account, every, text):
+        return [{"account_id": account, "at": float(i), "prompt": "hi" if i % every else text} for i in range(40)]
+
+    rows = ask("a", 5, "show your chain of thought") + ask("b", 9, "step by step")
+    assert [(r.subject, r.revised_at) for r in baselines.chain_of_thought(frame(rows))] == [("a", 19.0)]
+
+
+def test_normality_statistic():
+    rng = np.random.default_rng(1)
+    assert baselines.normality(rng.standard_normal(300)) > 0.98
+    assert baselines.normality(np.repeat([0.0, 1.0], 150)) < 0.75
+    assert baselines.normality(np.ones(50)) == 1.0
+
+
+def test_embedding_is_of_words_not_of_case_or_order_of_rows():
+    x = baselines.embed(pl.Series(["The cat sat", "the CAT sat", "dogs ran far away", None]))
+    assert np.allclose(x[0], x[1])
+    assert abs(x[0] @ x[2]) < 0.5
+    assert x[3].tolist() == [0.0] * baselines.DIMENSIONS
+    assert np.allclose(np.linalg.norm(x[:3], axis=1), 1)
+
+
+def test_mmd_separates_two_populations_and_not_one():
+    rng = np.random.default_rng(0)
+    benign, other = rng.standard_normal((3000, 16)), rng.standard_normal((3000, 16)) + 0.5
+    mmd = baselines.Mmd(benign[:1000], rng)
+    limit = baselines.mmd_threshold(mmd, benign[1000:2000], 300, rng)
+
+    def hits(x):
+        return np.mean(
+            [mmd.distance(mmd.features(x[rng.integers(len(x), size=300)]).mean(axis=0)) > limit for _ in range(40)]
+        )
+
+    assert hits(other) == 1.0
+    assert hits(benign[2000:]) < 0.25
+
+
+def test_ablations_take_fields_away_and_nothing_else(tmp_path):
+    api.simulate(["S8"], tmp_path / "log.ndjson", accounts=30, days=1, seed=1)
+    lines = (tmp_path / "log.ndjson").read_text().splitlines()
+    for name, gone in ablation.GROUPS.items():
+        log, change = tmp_path / "log.ndjson", suite.transform_of(name, tmp_path / "log.ndjson")
+        assert ablation.rewrite(log, tmp_path / "o.ndjson", change) == len(lines)
+        for before, after in zip(lines[:50], (tmp_path / "o.ndjson").read_text().splitlines()[:50], strict=True):
+            assert json.loads(after) == {k: v for k, v in json.loads(before).items() if k not in gone}
+
+
+def test_relabelling_is_one_to_one_and_merging_is_not():
+    rename = ablation.relabel_geography()
+    asns = [rename({"asn": n})["asn"] for n in range(64_000, 66_000)]
+    assert len(set(asns)) == 2000
+    codes = [rename({"country": c})["country"] for c in ("US", "DE", "FR")]
+    assert len(set(codes)) == 3
+    assert rename({"asn": None, "ip": "x"}) == {"asn": None, "ip": "x"}
+    merge = ablation.merge_asns(1, 2)
+    assert [merge({"asn": n})["asn"] for n in (1, 2, 3)] == [1, 1, 3]
+    assert ablation.shift_phase(2)({"ts": 10, "completed_at": 11.5, "x": 1}) == {
+        "ts": 7210.0,
+        "completed_at": 7211.5,
+        "x": 1,
+    }
+
+
+def test_suite_runs_every_job_and_scores_it(tmp_path, small):
+    told: list[tuple[int, int, str]] = []
+    report = suite.run_suite("small", oracle, tmp_path, seeds=2, progress=lambda *x: told.append(x))
+    expected = {"detector", *baselines.NAMES, "no payment", *fairness.TESTS, "mix 25", "size 10"}
+    assert set(report.names) == expected
+    assert all(len(report.of(n)) == 2 for n in expected)
+    assert told[-1][:2] == (len(report.outcomes), len(report.outcomes))
+    for outcome in report.of("detector"):
+        assert outcome.evaluation.found == len(outcome.evaluation.campaigns) == 1
+        assert outcome.evaluation.false_campaigns.count == 0
+    assert "payment_fp" in report.of("detector")[0].summary["fields"]
+    assert "payment_fp" not in report.of("no payment")[0].summary["fields"]
+    assert [(n, runs, found) for n, runs, found, _ in report.time_to_alert()] == [("mix 25", 2, 2), ("size 10", 2, 2)]
+    assert json.loads(report.to_json())["suite"] == "small"
+    text = api_of.suite_markdown(report)
+    assert "| detector | 2 of 2 |" in text
+    assert all(f"| {name} |" in text for name in baselines.NAMES)
+    assert {row[0] for row in api_of.scenario_rows(report)} == {"S1"}
+    assert [row[:3] for row in api_of.confounder_rows(report)] == [["B5", "60", "0"]]
+    assert [row[0] for row in api_of.fairness_rows(report)] == [*fairness.TESTS] * 2
+    assert [t.row_count for t in api_of.suite_tables(report)] == [
+        len(text_rows)
+        for text_rows in (
+            api_of.detector_rows(report),
+            api_of.scenario_rows(report),
+            api_of.confounder_rows(report),
+            api_of.lone_rows(report),
+            report.time_to_alert(),
+            report.fairness,
+        )
+    ]
+    api_of.write_suite(report, tmp_path / "s.json", tmp_path / "s.html")
+    page = (tmp_path / "s.html").read_text()
+    assert "<script" not in page
+    assert page.count("<svg") >= 2
+    again = suite.run_suite("small", oracle, tmp_path / "b", seeds=2)
+    assert again.to_json() == report.to_json()
+
+
+def test_payment_baseline_is_beaten_by_an_enterprise(tmp_path, small):
+    report = suite.run_suite("small", oracle, tmp_path)
+    shared = report.of("shared payment")[0].evaluation
+    enterprise = next(c for c in shared.confounders if c.scenario == "B5")
+    assert enterprise.contamination > 0.9
+    assert shared.false_campaigns.count >= 1
+
+
+def test_sizes_and_mixes_are_what_they_say(tmp_path):
+    for n in (10, 58):
+        api.simulate([suite.size_variant(n)], tmp_path / "log.ndjson", accounts=100, days=4, seed=1, heavy_cap=50)
+        assert n * 0.8 <= len(read_truth(tmp_path / "log.truth.ndjson")) <= n * 1.1
+    assert suite.mix_variant(0.05).groups[0].evasion.cover == pytest.approx(0.95)
+    assert len(read_log([tmp_path / "log.ndjson"]).accounts) > 100
+
+
+def test_unknown_suite_and_no_seed_are_said(tmp_path):
+    with pytest.raises(BadInput, match="smoke, standard"):
+        suite.run_suite("huge", oracle, tmp_path)
+    with pytest.raises(BadInput, match="seed"):
+        suite.run_suite("smoke", oracle, tmp_path, seeds=0)
+
+
+def test_every_suite_names_scenarios_that_ship():
+    from monitor.simulate import shipped
+
+    for size in suite.SUITES.values():
+        assert set(size.scenarios) <= set(shipped())
+        assert set(size.ablations) <= set(ablation.GROUPS)
