@@ -44,6 +44,7 @@ class RunOptions:
     checkpoint_s: float = 30.0
     drain_s: float = 20.0
     reload_s: float = 30.0
+    idle_s: float = 60.0
 
 
 class DeadLetterBox(Protocol):
@@ -100,6 +101,7 @@ class Runner:
     _last_reload: float = 0.0
     _last_measure: float = 0.0
     _stopped: set[int] = field(default_factory=set)
+    _quiet: dict[int, float] = field(default_factory=dict)
 
     def run(self, open_source: Callable[[Runner], Source]) -> None:
         """Until a signal says stop, or ``done`` says that nothing more will come: then every open tick closes."""
@@ -143,6 +145,12 @@ class Runner:
 
     def _work_campaigns(self) -> None:
         """Publish what steps closed; the owner of partition 0 works those that every live partition has passed."""
+        now, lag = time.monotonic(), self.source.lag()
+        for partition in self.source.assigned:
+            if lag.get(partition, 1):
+                self._quiet.pop(partition, None)
+            elif now - self._quiet.setdefault(partition, now) >= self.options.idle_s:
+                self.pipeline.campaigns.rest(partition)
         leads, found = LEADER in self.source.assigned, list[Alert]()
         self._patiently(lambda: found.extend(self.pipeline.work_campaigns(leads)))
         self._deliver(found)
@@ -332,6 +340,7 @@ class Runner:
             self._next.pop(partition, None)
             self._catching_up.pop(partition, None)
             self._stopped.discard(partition)
+            self._quiet.pop(partition, None)
             self._lost.discard(partition)
             self.limit.clear(partition)
             self.checkpoints.forget(partition)
