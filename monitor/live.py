@@ -34,7 +34,7 @@ from monitor.source.kafka_source import KafkaSource
 from monitor.source.partitioner import keyed_by_account, not_keyed_remedy
 from monitor.source.protocol import Source
 from monitor.source.reject_limit import RejectLimit
-from monitor.store import CheckpointStore, DirectoryStore, require_shape
+from monitor.store import CheckpointStore, DirectoryStore, object_store, require_shape
 from monitor.store.redis_checkpoints import RedisCheckpointStore
 from monitor.store.redis_link import RedisOptions
 from monitor.store.redis_sink import RedisSink
@@ -205,6 +205,8 @@ def checkpoint_store(settings: Settings) -> CheckpointStore:
     scope = f"{settings.kafka.topic}/{settings.kafka.group}"
     if settings.checkpoint.store == "redis":
         return RedisCheckpointStore(RedisOptions.of(settings.redis), scope, prefix=settings.redis.key_prefix)
+    if settings.checkpoint.store == "object":
+        return object_store(settings.checkpoint, scope)
     return DirectoryStore(settings.checkpoint.path, scope)
 
 
