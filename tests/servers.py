@@ -154,18 +154,28 @@ class ApacheKafka:
             "share.coordinator.state.topic.min.isr": "1",
             "group.initial.rebalance.delay.ms": "0",
             "log.cleaner.backoff.ms": "200",  # 15 s by default: a test of compaction would wait for it
+            **self._listeners(node, controller_port),
             **self.settings,
         }
         path = home / "server.properties"
         path.write_text("".join(f"{k}={v}\n" for k, v in config.items()))
         java = ["java", "-XX:TieredStopAtLevel=1", "-Xmx512m", "-cp", f"{libs}/*"]
         command = [*java, "kafka.tools.StorageTool", "format", "-t", "bW9uaXRvci10ZXN0cy0xMg", "-c", str(path)]
+        command += self._users()
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=home)
         if done.returncode:
             raise DependencyDown(f"formatting Kafka's storage failed:\n{done.stdout}{done.stderr}")
         self.nodes[node] = ServerProcess(
             f"Apache Kafka node {node}", [*java, "kafka.Kafka", str(path)], home / "server.log"
         )
+
+    def _listeners(self, node: int, controller_port: int) -> dict[str, str]:
+        """Settings of further listeners, for a cluster with TLS and users."""
+        return {}
+
+    def _users(self) -> list[str]:
+        """Options of the storage tool that make SCRAM users."""
+        return []
 
     def _wait(self, node: int) -> None:
         self.nodes[node].wait_until(lambda: accepts(self.ports[node]), 60)
