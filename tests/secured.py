@@ -1,4 +1,4 @@
-"""Apache Kafka with TLS, SASL and ACLs, and Redis with TLS and an ACL user; their certificates are made here by openssl.
+"""Apache Kafka with TLS, SASL and ACLs, and Redis with TLS and an ACL user. Their certificates are made here.
 
 Kafka has four listeners: PLAINTEXT, on which the tests make topics and ACLs (its user ANONYMOUS may do everything, and
 no client of another listener can be it), the controller's, SASL_SSL, and SSL that demands a client certificate.
@@ -17,7 +17,7 @@ import servers
 
 from monitor.source.embedded import HOST, accepts, free_ports
 
-USER, PASSWORD = "monitor", "correct horse battery staple"  # noqa: S105 -- of a test
+USER, PASSWORD = "monitor", "correct horse battery staple"
 OTHER = "somebody"
 
 

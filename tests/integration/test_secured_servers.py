@@ -91,13 +91,17 @@ def read(settings, wanted=5, polls=60):
     raise AssertionError(said)
 
 
+def write(settings, topic):
+    with KafkaSender(settings, topic) as sender:
+        sender.send(b"k", b"letter")
+        sender.flush(10)
+
+
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512", "OAUTHBEARER", "certificate"])
 def test_each_way_in_reads_commits_and_writes_with_the_rights_of_the_readme(kafka, topic, mechanism, tmp_path):
     settings = kafka_settings(topic, **way(kafka, mechanism, tmp_path))
     assert sorted(read(settings)) == [b"v0", b"v1", b"v2", b"v3", b"v4"]
-    with KafkaSender(settings, f"{topic}.dlq") as sender:
-        sender.send(b"k", b"letter")
-        sender.flush()
+    write(settings, f"{topic}.dlq")
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512", "OAUTHBEARER"])
@@ -105,7 +109,7 @@ def test_a_wrong_secret_is_refused_and_not_repeated(kafka, topic, mechanism, tmp
     made = way(kafka, mechanism, tmp_path)
     secret = "guess-1234" if mechanism != "OAUTHBEARER" else secured.token(secured.USER, life_s=-100)
     (tmp_path / "secret").write_text(secret)
-    with pytest.raises((BadInput, DependencyDown), match="SASL settings|refused") as caught:
+    with pytest.raises((BadInput, DependencyDown), match=r"SASL settings|refused") as caught:
         KafkaSender(kafka_settings(topic, **made), topic)
     assert secret not in str(caught.value) + caplog.text
 
@@ -115,17 +119,15 @@ def test_a_user_without_rights_reads_and_writes_nothing(kafka, topic, tmp_path):
     with pytest.raises((BadInput, AssertionError)) as caught:
         read(settings, polls=6)
     assert isinstance(caught.value, BadInput) or "connected" not in str(caught.value)
-    with pytest.raises((BadInput, SinkBusy)), KafkaSender(settings, f"{topic}.dlq") as sender:
-        sender.send(b"k", b"letter")
-        sender.flush(10)
+    with pytest.raises((BadInput, SinkBusy)):
+        write(settings, f"{topic}.dlq")
     ours = kafka_settings(topic, **way(kafka, "PLAIN", tmp_path))
-    with pytest.raises((BadInput, SinkBusy)), KafkaSender(ours, topic) as sender:  # it may read requests, not write them
-        sender.send(b"k", b"forged")
-        sender.flush(10)
+    with pytest.raises((BadInput, SinkBusy)):
+        write(ours, topic)  # it may read requests, not write them
     assert len(read(ours)) == 5
 
 
-def test_an_authority_that_is_not_ours_and_a_name_that_is_not_the_brokers_are_refused(kafka, topic, tmp_path, impatient):
+def test_another_authority_and_a_name_that_is_not_the_brokers_are_refused(kafka, topic, tmp_path, impatient):
     elsewhere = secured.certificates(tmp_path / "other")
     made = way(kafka, "PLAIN", tmp_path) | {"ssl_cafile": elsewhere / "ca.pem"}
     with pytest.raises(DependencyDown, match="TLS"), KafkaSender(kafka_settings(topic, **made), topic):
