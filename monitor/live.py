@@ -80,7 +80,8 @@ def service(
     """Everything by ``settings``; ``source``, ``store``, ``sink`` and ``dead_letters`` stand in for theirs."""
     registry = process_registry()
     pipeline = wiring.pipeline(settings, keys=keys, rules=rules, registry=registry, live=True)
-    health = Health(CHECKS, on_change=lambda ready: pipeline.observe.telemetry.ready.set(ready))
+    health = Health((*CHECKS, "broker"), on_change=lambda ready: pipeline.observe.telemetry.ready.set(ready))
+    health.set("broker", True)  # until it is reached the partitions are what is missing
     health.set("partitions", False, "no partition is assigned yet")
     telemetry = pipeline.observe.telemetry
     telemetry.rules_reloaded(True)
@@ -153,6 +154,9 @@ class LookAround:
 
     def __call__(self, runner: Runner) -> None:
         """SinkBusy where Redis does not answer."""
+        source = runner.source
+        if isinstance(source, KafkaSource):
+            runner.health.set("broker", not source.away, source.away)
         if self._context is not None:
             # The first time all of it, before anything is judged; then whatever has come.
             try:

@@ -14,6 +14,7 @@ import random
 from pathlib import Path
 
 import msgspec
+import polars as pl
 import pytest
 import spine
 from prometheus_client import generate_latest
@@ -170,6 +171,13 @@ def test_a_table_made_of_alerts_by_the_documented_quoting_starts_no_formula(run:
     for alert in run.alerts:
         writer.writerow([f"'{alert.subject}" if alert.subject[:1] in "=+-@\t\r" else alert.subject, alert.severity])
     assert not [row for row in csv.reader(io.StringIO(file.getvalue())) if row[0][:1] in {"=", "+", "-", "@"}]
+
+
+def test_a_regular_expression_of_a_rule_is_linear_in_what_a_client_wrote() -> None:
+    """Polars' engine does not backtrack: this would take Python's longer than the universe has."""
+    text = pl.Series(["a" * 100_000 + "!"])
+    assert not text.str.contains(r"^(a+)+$").item()
+    assert not text.str.contains(r"^(a|aa)+$").item()
 
 
 @pytest.mark.redis7
