@@ -193,6 +193,12 @@ class Trial:
         self.recovery_s = time.monotonic() - since
         self.say(f"recovered in {self.recovery_s:.1f} s")
 
+    def behind(self) -> list[int]:
+        """Partitions of which the member says that records wait."""
+        name = 'abusemon_consumer_lag_records{partition="'
+        lines = [line for line in self.member.get("/metrics")[1].splitlines() if line.startswith(name)]
+        return sorted(int(line[len(name) :].split('"')[0]) for line in lines if not line.endswith(" 0.0"))
+
     def finish(self, again: bool = False) -> None:
         """Let a member (``again``: a new one) read to the end; done by itself unless a fault's servers end before."""
         if self.watch is not None:

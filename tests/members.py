@@ -214,7 +214,7 @@ class Group:
         """One more member, alone, until everything is read and every tick is closed."""
         self.finish.touch()
         member = self.start(**options)
-        member.end()
+        member.end(280)
         return member
 
     def alerts(self) -> list[tuple[str, int, bytes]]:
