@@ -14,9 +14,11 @@ import obstore
 import pytest
 import servers
 
+from monitor.cli.doctor import run_probes
+from monitor.cli.probes import connections
 from monitor.errors import BadInput, Fenced, MonitorError
 from monitor.records import Checkpoint
-from monitor.settings import CheckpointSettings
+from monitor.settings import CheckpointSettings, Settings
 from monitor.store import StoreDown, object_store
 from monitor.store.object_checkpoints import ObjectCheckpointStore, open_url
 
@@ -210,6 +212,18 @@ def test_a_server_that_ignores_conditions_is_refused() -> None:
         store = ObjectCheckpointStore(open_url(server.bucket("lax"), server.url), "t/g", place="s3://lax")
         with pytest.raises(MonitorError, match="s3://lax does not honour conditional writes"):
             store.claim(0, 1)
+
+
+def test_doctor_tries_the_store(s3: servers.S3, bucket: str) -> None:
+    def found(url: str) -> list[tuple[str, str]]:
+        settings = Settings.model_validate({"checkpoint": {"store": "object", "url": url, "endpoint": s3.url}})
+        return [(f.status, f.detail) for f in run_probes(p for p in connections(settings) if p.name == "checkpoints")]
+
+    ((status, detail),) = found(bucket)
+    assert (status, "honours conditions" in detail) == ("ok", True)
+    ((status, detail),) = found("s3://not-there/p")
+    assert status != "ok"
+    assert "does not exist" in detail
 
 
 def test_a_directory_by_obstore_is_refused_because_it_cannot_replace_on_a_condition(tmp_path) -> None:
