@@ -16,7 +16,7 @@ before that write, the last checkpoint is in force and some objects lie about; t
 Each name is random, also the one in ``head``: an S3 tag is a hash of the content, and content that came back would let
 an old condition hold again. And what a stopped process still wants to delete can't be what another wrote since.
 
-A save is about 12 requests, in four rounds: some 100 ms a partition where a request takes 20 ms. ``every_s`` of minutes
+A save is 10 requests in five rounds: some 100 ms a partition where a request takes 20 ms. ``every_s`` of minutes
 suits it better than one of seconds. A store that ignores the conditions would fence nobody: the first claim tries.
 """
 
