@@ -196,7 +196,8 @@ class Group:
     def _settings(self, port: int) -> dict[str, dict[str, object]]:
         made: dict[str, dict[str, object]] = {
             "kafka": {
-                "brokers": self.bootstrap.split(","), "topic": self.topic, "group": self.name, "auto_offset_reset": "earliest",
+                "brokers": self.bootstrap.split(","), "topic": self.topic, "group": self.name,
+                "auto_offset_reset": "earliest",
                 "session_timeout_ms": int(SESSION_S * 1000), "heartbeat_interval_ms": 1_000,
                 "max_poll_interval_ms": 60_000, "max_poll_records": self.max_poll_records, "fetch_max_wait_ms": 100,
                 "dlq_topic": f"{self.topic}.dlq",
