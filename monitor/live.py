@@ -36,7 +36,7 @@ from monitor.source.kafka_source import KafkaSource
 from monitor.source.partitioner import keyed_by_account, not_keyed_remedy
 from monitor.source.protocol import Source
 from monitor.source.reject_limit import RejectLimit
-from monitor.store import CheckpointStore, DirectoryStore, require_shape
+from monitor.store import CheckpointStore, DirectoryStore, object_store, require_shape
 from monitor.store.links import LinkStore, MemoryLinkStore
 from monitor.store.redis_checkpoints import RedisCheckpointStore
 from monitor.store.redis_link import RedisOptions
@@ -85,7 +85,8 @@ def service(
     """Everything by ``settings``; ``source``, ``store``, ``links``, ``sink``, ``dead_letters`` stand in for theirs."""
     registry = process_registry()
     pipeline = wiring.pipeline(settings, keys=keys, rules=rules, registry=registry, live=True)
-    health = Health(CHECKS, on_change=lambda ready: pipeline.observe.telemetry.ready.set(ready))
+    health = Health((*CHECKS, "broker"), on_change=lambda ready: pipeline.observe.telemetry.ready.set(ready))
+    health.set("broker", True)  # until it is reached the partitions are what is missing
     health.set("partitions", False, "no partition is assigned yet")
     telemetry = pipeline.observe.telemetry
     telemetry.rules_reloaded(True)
@@ -160,6 +161,9 @@ class LookAround:
 
     def __call__(self, runner: Runner) -> None:
         """SinkBusy where Redis does not answer."""
+        source = runner.source
+        if isinstance(source, KafkaSource):
+            runner.health.set("broker", not source.away, source.away)
         if self._context is not None:
             # The first time all of it, before anything is judged; then whatever has come.
             try:
@@ -215,6 +219,8 @@ def checkpoint_store(settings: Settings) -> CheckpointStore:
     scope = f"{settings.kafka.topic}/{settings.kafka.group}"
     if settings.checkpoint.store == "redis":
         return RedisCheckpointStore(RedisOptions.of(settings.redis), scope, prefix=settings.redis.key_prefix)
+    if settings.checkpoint.store == "object":
+        return object_store(settings.checkpoint, scope)
     return DirectoryStore(settings.checkpoint.path, scope)
 
 
