@@ -13,7 +13,7 @@ import polars as pl
 from . import rows as r
 from .arrivals import DAY
 from .draws import I64, Bools, mix, salt, unit
-from .population import ASNS, BUILDS, Accounts
+from .population import BUILDS, Accounts, asn_of
 from .rows import Profiles, Rows
 from .text import Grammar
 
@@ -38,6 +38,11 @@ def _numbers(prefix: str, values: I64, bits: int = 48) -> pl.Series:
     text = pl.Series(values.view(np.uint64) >> np.uint64(64 - bits)).cast(pl.String)
     keep = pl.Series(values != -1)
     return pl.select(pl.when(keep).then(pl.lit(prefix) + text)).to_series()
+
+
+def account_ids(accounts: Accounts) -> pl.Series:
+    """Contract ids of a table of accounts, in its order."""
+    return _numbers("acct_", accounts.account)
 
 
 class _Private:
@@ -77,7 +82,7 @@ class Log:
         self._seed, self._a, self._p, self._g, self._monday = seed, accounts, profiles, grammar, monday
         self._models = pl.Series([*r.MODELS, new_model])
         self._channels, self._plans, self._billings = pl.Series(channels), pl.Series(plans), pl.Series(billings)
-        self.account_id = _numbers("acct_", accounts.account)
+        self.account_id = account_ids(accounts)
         self.org_id = _numbers("org_", accounts.org)
         self._payment, self._referral = _numbers("pm_", accounts.payment), _numbers("ref_", accounts.referral)
         self._contact = pl.select(_numbers("mail-", accounts.contact) + ".example").to_series()
@@ -88,11 +93,7 @@ class Log:
         self._clients(accounts.build)
         prefixes = np.unique(accounts.network >> 8)
         self._ips = _Private(prefixes, salt(seed, "prefix"))
-        u = unit(mix(prefixes, salt(seed, "asn")))
-        asn = np.minimum((ASNS**u - 1) * ASNS / (ASNS - 1), ASNS - 1).astype(np.int64)
-        if own_asn:
-            mine = np.array([own_asn.get(int(x), -1) for x in prefixes])
-            asn = np.where(mine >= 0, mine, asn)
+        asn = asn_of(prefixes, seed, own_asn)
         self._asn = 64_512 + asn
         country = mix(asn, salt(seed, "country")) % np.uint64(len(_COUNTRIES))
         self._country = pl.Series(_COUNTRIES).gather(country)

@@ -36,8 +36,9 @@ _SYLLABLES = ("ka", "mi", "lo", "ren", "da", "vel", "sho", "tar", "ni", "bre", "
 PARAGRAPHS = 160
 FAMILY_WORDINGS = 6
 _KINDS = ("statement", "question", "request", "followup", "opener", "paragraph", "casual")
-_TEMPLATED = frozenset({"classify", "extract", "summarise", "translate", "benchmark", "tutor", "reasoning_qa", "trace",
+TEMPLATED = frozenset({"classify", "extract", "summarise", "translate", "benchmark", "tutor", "reasoning_qa", "trace",
                         "rubric", "safe_rewrite", "dataset_gen", "agentic_swe", "data_analysis", "coding"})  # fmt: skip
+"""Tasks whose prompts are written to a template; the rest is free speech."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class Grammar:
         table = [self._tasks["tasks"].get(t, {}).get("content", [1, 3]) for t in TASKS]
         self._low, self._high = np.array([c[0] for c in table]), np.array([c[1] for c in table])
         self._long = np.array([bool(self._tasks["tasks"].get(t, {}).get("long")) for t in TASKS])
-        self.templated = np.array([t in _TEMPLATED for t in TASKS])
+        self.templated = np.array([t in TEMPLATED for t in TASKS])
         self._replayed = prompts
         if prompts is not None:
             self._replay_start, _ = self._add(prompts.prompt)
