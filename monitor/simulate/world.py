@@ -6,9 +6,9 @@ not grow with the length of the run. Same seed and arguments, same bytes (same v
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,24 +31,36 @@ FAMILIES, SYSTEMS = 400, 3000
 _CHUNKS_S = (86_400, 43_200, 21_600, 10_800, 7_200, 3_600, 1_800, 900, 600, 300, 120, 60, 30, 10)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Chunk:
-    """Requests of one stretch of event time [start, end), sorted by it; ``frame`` has contract 1's columns."""
+    """Requests of one stretch of event time [start, end), sorted by it (``event_s``, epoch seconds)."""
 
     start_ts: float
     end_ts: float
-    frame: pl.DataFrame
-    event_s: F64
+    rows: Rows
+    log: Log
+
+    @cached_property
+    def frame(self) -> pl.DataFrame:
+        """Contract 1's columns."""
+        return self.log.frame(self.rows)
+
+    @property
+    def event_s(self) -> F64:
+        """Event time of each request."""
+        return self.rows.done
+
+    def head(self, count: int) -> Chunk:
+        """The first ``count`` requests."""
+        return Chunk(self.start_ts, self.end_ts, self.rows.take(np.arange(min(count, len(self.rows)))), self.log)
 
     def ndjson(self) -> bytes:
         """The chunk as NDJSON, one request a line."""
-        buffer = io.BytesIO()
-        self.frame.write_ndjson(buffer)
-        return buffer.getvalue()
+        return self.log.ndjson(self.rows)
 
     def messages(self) -> Iterator[tuple[bytes, bytes, int]]:
         """(key, value, event time in ms) of each request, as a Kafka producer takes them."""
-        keys = self.frame["account_id"].to_list()
+        keys = self.log.account_id.gather(self.rows.account).to_list()
         for key, line, at in zip(keys, self.ndjson().splitlines(), self.event_s.tolist(), strict=True):
             yield key.encode(), line, round(at * 1000)
 
@@ -129,7 +141,7 @@ class Simulator:
         renewal = Renewal(timing, Outlines(), self.seed, self._trace)
         maker = RowMaker(self.seed, a, p, self._grammar, self.climate, self._trace)
         length = self._chunk_length()
-        carried: list[pl.DataFrame] = []
+        carried: list[Rows] = []
         lo, serial, conversations = self._first_s, 0, 0
         while lo < self._end_s or carried:
             inside = lo < self._end_s
@@ -137,12 +149,14 @@ class Simulator:
             if inside:
                 rng = stream(self.seed, "chunk", round(lo))
                 rows = self._requests(rng, renewal, maker, lo, hi, conversations)
+                rows.stamp(self.seed, self.monday, serial)
                 conversations += len(rows)
-                carried.append(self._log.frame(rows, serial))
                 serial += len(rows)
-            frame = pl.concat(carried).sort("event_s", "request_id")
-            edge = int(np.searchsorted(frame["event_s"].to_numpy(), self.monday + hi)) if inside else len(frame)
-            now, later = frame.head(edge), frame.slice(edge)
+                carried.append(rows)
+            rows = Rows.join(*carried)
+            rows = rows.take(np.lexsort((rows.request, rows.done)))
+            edge = int(np.searchsorted(rows.done, self.monday + hi)) if inside else len(rows)
+            now, later = rows.take(np.arange(edge)), rows.take(np.arange(edge, len(rows)))
             carried = [later] if len(later) else []
             if len(now):
                 yield self._emit(now, self.monday + lo, self.monday + min(hi, self._end_s + 2 * DAY))
@@ -152,13 +166,13 @@ class Simulator:
         """How much of the run's event time is behind after ``chunk``, 0 to 1."""
         return float(min(1.0, max(0.0, (chunk.end_ts - self.start_ts) / (self.days * DAY))))
 
-    def _emit(self, frame: pl.DataFrame, start: float, end: float) -> Chunk:
-        account, ts = frame["_account"].to_numpy(), frame["ts"].to_numpy()
+    def _emit(self, rows: Rows, start: float, end: float) -> Chunk:
+        account, ts = rows.account, np.round(self.monday + rows.t, 3)
         np.minimum.at(self._seen_first, account, ts)
         np.maximum.at(self._seen_last, account, ts)
         self.requests_of += np.bincount(account, minlength=len(self.requests_of))
-        self.requests += len(frame)
-        return Chunk(start, end, frame.drop("event_s", "_account"), frame["event_s"].to_numpy())
+        self.requests += len(rows)
+        return Chunk(start, end, rows, self._log)
 
     def _chunk_length(self) -> float:
         per_day = max(1.0, float(self.accounts.rate.sum()))

@@ -61,8 +61,9 @@ def test_volume_and_presence_are_those_of_the_request_log(daily, log):
     made: dict[str, list[float]] = defaultdict(lambda: [0, 0])
     seen: dict[str, list[float]] = defaultdict(lambda: [0, 0])
     rows = accounts.with_columns(names(world, accounts["account"]).alias("account_id"))
-    for into, table in ((made, rows.group_by("account_id").agg(pl.col("requests").sum(), pl.len())),
-                        (seen, log.group_by("account_id").agg(pl.len(), pl.col("day").n_unique().alias("days")))):  # fmt: skip
+    sums = (rows.group_by("account_id").agg(pl.col("requests").sum(), pl.len()),
+            log.group_by("account_id").agg(pl.len(), pl.col("day").n_unique().alias("days")))  # fmt: skip
+    for into, table in zip((made, seen), sums, strict=True):
         for account, requests, days in table.iter_rows():
             into[truth.get(account, "background")][0] += requests
             into[truth.get(account, "background")][1] += days
