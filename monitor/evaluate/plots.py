@@ -13,6 +13,9 @@ WIDTH, HEIGHT = 560, 150
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 12, 26
 _COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1", "#b83280", "#4a5568")
 
+LINES = len(_COLOURS)
+"""Most lines of one plot of curves."""
+
 
 def _x(value: float, low: float, high: float) -> float:
     return _LEFT + (WIDTH - _LEFT - _RIGHT) * (value - low) / ((high - low) or 1.0)
