@@ -20,7 +20,8 @@ table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums}t
 border-bottom:1px solid #e2e8f0;text-align:right}
 th{font-weight:600}td:first-child,th:first-child{text-align:left}.no{color:#c53030}
 svg{width:37rem;max-width:100%;height:auto}svg text{font:10px system-ui,sans-serif;fill:#4a5568}.end{text-anchor:end}
-.mid{text-anchor:middle}.axis{stroke:#a0aec0;fill:none}.sent{fill:#cbd5e0}.named{fill:#2b6cb0}.alert{stroke:#c53030}"""
+.mid{text-anchor:middle}
+div{overflow-x:auto}.axis{stroke:#a0aec0;fill:none}.sent{fill:#cbd5e0}.named{fill:#2b6cb0}.alert{stroke:#c53030}"""
 
 _CAMPAIGN = (
     "campaign",
@@ -166,7 +167,7 @@ def html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         "<tr>" + "".join(f"<td{' class=no' if cell == 'no' else ''}>{escape(cell)}</td>" for cell in row) + "</tr>"
         for row in rows
     )
-    return f"<table><tr>{head}</tr>{body}</table>"
+    return f"<div><table><tr>{head}</tr>{body}</table></div>"
 
 
 def to_html(e: Evaluation, title: str = "Evaluation", comparison: Mapping[str, Evaluation] | None = None) -> str:
