@@ -13,6 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,9 +23,10 @@ from typing import Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from monitor import fields
-from monitor.errors import NothingReadable
+from monitor.errors import BadInput, NothingReadable, Problem
 from monitor.simulate import Simulator, find
 
 from .inputs import DAY, _epoch, _lines, read_alerts, read_log
@@ -122,15 +124,31 @@ class DrillReport:
 
 
 def _requests(logs: Sequence[Path]) -> Iterator[tuple[float, dict[str, Any]]]:
-    decoder = msgspec.json.Decoder()
     for path in logs:
-        for _, line in _lines(path):
+        for request in _rows(path) if path.suffix == ".parquet" else _objects(path):
             try:
-                request = decoder.decode(line)
                 at = _epoch(request.get("completed_at") or request["ts"])
-            except (msgspec.DecodeError, ValueError, TypeError, KeyError, AttributeError):
+            except (ValueError, TypeError, KeyError, AttributeError):
                 continue
             yield at, request
+
+
+def _objects(path: Path) -> Iterator[Any]:
+    decoder = msgspec.json.Decoder()
+    for _, line in _lines(path):
+        with suppress(msgspec.DecodeError):
+            yield decoder.decode(line)
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Requests of a Parquet log without its nulls; times of a date type as epoch seconds. Raises ``BadInput``."""
+    try:
+        frame = pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as e:
+        raise BadInput([Problem(str(path), 0, f"can't be read as Parquet ({type(e).__name__})")]) from None
+    frame = frame.with_columns(pl.selectors.datetime().dt.epoch("us") / 1e6)
+    for row in frame.iter_rows(named=True):
+        yield {name: value for name, value in row.items() if value is not None}
 
 
 def study(logs: Sequence[Path]) -> Profile:

@@ -23,7 +23,7 @@ from .log import account_ids, monday_of
 from .people import People
 from .population import asn_of, pick_tasks
 from .rows import TOOLS, Profiles
-from .scenario import TASKS, Scenario, background, find
+from .scenario import TASKS, Scenario, background, loaded_of
 from .text import FAMILY_WORDINGS, PREAMBLES, TEMPLATED
 from .world import FAMILIES, START_TS
 
@@ -73,8 +73,7 @@ class DailyWorld:
         base: Scenario | None = None,
         heavy_cap: float | None = None,
     ):
-        loaded = [s for s in scenarios if isinstance(s, Scenario)]
-        loaded += find([s for s in scenarios if isinstance(s, str)])
+        loaded = loaded_of(scenarios)
         everyone = [base if base is not None else background(), *loaded]
         self.seed, self.days, self.start_ts = seed, days, start_ts
         self.monday = monday_of(start_ts)

@@ -21,7 +21,7 @@ from .log import Log, monday_of
 from .people import People
 from .replay import read_prompts, read_trace
 from .rows import Climate, Profiles, RowMaker, Rows
-from .scenario import Scenario, background, find
+from .scenario import Scenario, background, loaded_of
 from .text import Grammar
 
 START_TS = 1_767_571_200.0
@@ -88,8 +88,7 @@ class Simulator:
         trace: Sequence[str | Path] = (),
         silent: bool = False,
     ):
-        loaded = [s for s in scenarios if isinstance(s, Scenario)]
-        loaded += find([s for s in scenarios if isinstance(s, str)])
+        loaded = loaded_of(scenarios)
         self.seed, self.days, self.population, self.start_ts = seed, days, accounts, start_ts
         self.monday = monday_of(start_ts)
         self._first_s = start_ts - self.monday

@@ -14,7 +14,7 @@ from monitor.evaluate.inputs import read_truth
 from monitor.simulate import api
 
 SMALL = suite.Size(
-    150, 1.0, ("S1", "D1", "P3", "B5"), 100, mixes=(0.25,), sizes=(10,), ablations=("no payment",), fairness=True,
+    100, 0.8, ("S1", "D1", "P3", "B5"), 100, mixes=(0.25,), sizes=(10,), ablations=("no payment",), fairness=True,
     pairs=True,
 )  # fmt: skip
 PAIR = suite.Pair("P2 glues", ("S1", "P2"), ("S1", "P2"), 1.0)
@@ -164,13 +164,13 @@ def test_suite_runs_every_job_and_scores_it(tmp_path, small):
     assert all(f"| {name} |" in text for name in baselines.NAMES)
     assert {row[0] for row in tables.scenario_rows(report)} == {"S1", "P3"}
     # the customer whom P3 frames is honest: a row among the look-alikes
-    assert [row[:3] for row in tables.confounder_rows(report)] == [["B5", "60", "0"], ["P3", "40", "0"]]
+    assert [(row[0], row[2]) for row in tables.confounder_rows(report)] == [("B5", "0"), ("P3", "0")]
     (cost,) = tables.cost_rows(report)
     assert cost[:6] == ["P2 glues", "2", "S1, P2", "100.0%", "100.0%", "+0.0"]
     ours = tables.false_rows(report)[0]
     days = sum(o.evaluation.account_days for o in report.of("detector"))
     # nothing seen in n account-days: at most 3.00 / n
-    assert ours[:4] == ["detector", str(days), "0", f"0.0 ({2.9957 / days * 1e6:.1f})"]
+    assert ours[:4] == ["detector", str(days), "0", f"0.0 ({2.995732 / days * 1e6:.1f})"]
     assert [row[0] for row in tables.fairness_rows(report)] == [*fairness.TESTS] * 2
     assert [t.row_count for t in api_of.suite_tables(report)] == [
         len(text_rows)
