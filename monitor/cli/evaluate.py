@@ -74,8 +74,11 @@ def evaluate(
         from ..evaluate import nightly
 
         if suite == nightly.NAME:
+            from . import daily_links
+
             with _steps(suite, quiet) as progress:
-                made = nightly.run_nightly(seeds=seeds, first_seed=first_seed, progress=progress)
+                own = {daily_links.NAME: daily_links.linked}
+                made = nightly.run_nightly(seeds=seeds, first_seed=first_seed, linkers=own, progress=progress)
             _tell(made, json_, html, markdown, quiet)
             return
         from ..evaluate.semireal import sources

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from monitor.__main__ import build
+from monitor.cli import daily_links
 from monitor.errors import BadInput
 from monitor.evaluate import Ledger, evaluate, nightly
 from monitor.evaluate.inputs import Revision, Truth
@@ -86,7 +87,7 @@ def test_the_command_writes_the_report(tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "n.json").read_text())
     assert (report["suite"], report["seeds"]) == ("nightly", [1, 2])
-    assert [o["name"] for o in report["outcomes"]] == [*nightly.BASELINES] * 2
+    assert [o["name"] for o in report["outcomes"]] == [daily_links.NAME, *nightly.BASELINES] * 2
     made = nightly.run_nightly(accounts=2000, days=2, seeds=2, scenarios=("S4", "B5"))
     assert [row[0] for row in detector_rows(made)] == [*nightly.BASELINES]
     (payment, _) = false_rows(made)
@@ -97,6 +98,17 @@ def test_the_command_writes_the_report(tmp_path, monkeypatch):
     assert payment[2:5:2] == [str(count), payment[4]]
     assert payment[4].startswith(f"{count / weeks:.2f} (")
     assert "False alarms" in suite_markdown(made)
+
+
+def test_the_monitors_own_linker_finds_the_campaign_and_spares_the_enterprise():
+    world = DailyWorld(["S4", "B5", "B6"], 12_000, 2, 1, heavy_cap=100)
+    ours = nightly.run_night("linker", daily_links.linked, world).evaluation
+    naive = nightly.run_night("both", nightly.shared_prefix_and_template, world).evaluation
+    (campaign,) = ours.campaigns
+    assert campaign.found
+    assert campaign.core_recall > 0.8
+    assert next(c for c in ours.confounders if c.scenario == "B5").contamination == 0.0
+    assert ours.false_campaigns.count <= naive.false_campaigns.count
 
 
 def test_no_seed_is_said():
