@@ -38,16 +38,17 @@ def linked(days: Iterator[DayRows], start_ts: float, options: CampaignOptions | 
     for number, day in enumerate(days, 1):
         org = pl.concat([org, _values(day, "org").rename({"value": "org"})]).unique("account", keep="first")
         table = pl.concat([table, _mapped(day), _cohorts(day, start_ts)]).unique()
-        accounts = int(org["account"].cast(pl.Int64).max() or 0) + 1  # type: ignore[arg-type]  # of an integer column
-        # an account that has not called yet is a tenant of its own
-        tenant = np.arange(accounts, dtype=np.int32)
-        _, first, index = np.unique(org["org"].to_numpy(), return_index=True, return_inverse=True)
-        rows = org["account"].to_numpy().astype(np.int64)
-        tenant[rows] = rows[first][index]
-        shared = shared_values(table.with_columns(count=pl.lit(1, pl.Int64), first=pl.lit(0, pl.Int32)), tenant)
-        found = components(shared, tenant, accounts, options.margin_bits)
-        members = pl.DataFrame({"account": np.flatnonzero(found.label >= 0)}).with_columns(
-            label=pl.Series(found.label[found.label >= 0]), tenant=pl.Series(tenant[found.label >= 0])
+        # those who never called stand nowhere: counted as tenants they would make every coincidence a surprise
+        org = org.sort("account")
+        seen = org["account"].to_numpy()
+        _, tenant = np.unique(org["org"].to_numpy(), return_inverse=True)
+        tenant = tenant.astype(np.int32)
+        place = pl.Series("account", np.searchsorted(seen, table["account"].to_numpy()).astype(np.uint32))
+        links = table.with_columns(place, count=pl.lit(1, pl.Int64), first=pl.lit(0, pl.Int32))
+        found = components(shared_values(links, tenant), tenant, len(seen), options.margin_bits)
+        linked_rows = np.flatnonzero(found.label >= 0)
+        members = pl.DataFrame(
+            {"account": seen[linked_rows], "label": found.label[linked_rows], "tenant": tenant[linked_rows]}
         )
         groups = members.group_by("label").agg(pl.col("account").sort(), pl.col("tenant").n_unique())
         for _, who, tenants in groups.sort("label").iter_rows():
