@@ -19,6 +19,7 @@ _SCORES = {
     "change": ("anomaly_change",),
     "classifier": (
         "classifier_distillation", "classifier_resale", "classifier_account_farm", "classifier_stolen_key",
+        "classifier_evaluation",
     ),
 }  # fmt: skip
 

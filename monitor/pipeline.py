@@ -22,9 +22,9 @@ from monitor.features.catalogue import CATALOGUE, STAND_INS
 from monitor.features.engine import FeatureEngine
 from monitor.known import Known
 from monitor.observe import Inactive, Observer
-from monitor.records import Alert, Decoded, RawBatch, Reject
+from monitor.records import REQUEST_SET, Alert, Decoded, RawBatch, Reject
 from monitor.rules import HoldState, RuleSet
-from monitor.score import Scorer
+from monitor.score import CLASSIFIER_COLUMNS, Scorer
 from monitor.sketch import Sketcher
 from monitor.sketch.frame import sketch_frame
 from monitor.ticks import TickStage
@@ -159,6 +159,9 @@ class Pipeline:
             with self.observe.stage("score"):
                 scored = self.scorer.score(part)
                 self.scorer.collect(scored)
+                if self.scorer.classifier.reads_sets:
+                    scored = self.features.carry(scored, CLASSIFIER_COLUMNS)
+                scored = scored.drop(REQUEST_SET)
             with self.observe.stage("rules"):
                 held = self.rules.evaluate(scored, self.hold, self.decode_options.entity)
             with self.observe.stage("alerts"):

@@ -74,15 +74,15 @@ def _rules(settings: Settings) -> Finding:
 def _classifier(settings: Settings) -> Finding:
     from ..features.catalogue import ACCOUNT_FEATURES
     from ..score import Scorer
-    from ..wiring import score_options
+    from ..wiring import VECTORS, score_options
 
     driver = "an NVIDIA driver is loaded" if _NVIDIA.exists() else "no NVIDIA driver is loaded"
     if settings.score.classifier.model_dir is None:
         return Finding("ok", f"inactive: no score.classifier.model_dir; {driver}")
-    status = Scorer(score_options(settings), ACCOUNT_FEATURES).status().classifier
+    status = Scorer(score_options(settings), ACCOUNT_FEATURES, VECTORS).status().classifier
     if status.inactive is not None:
         return Finding(
-            "failed", status.inactive, "mend the model's directory, or set score.classifier.model_dir to null"
+            "failed", status.inactive, "mend the model's directory, or set score.classifier.model_dir to none"
         )
     detail = f"{status.active} on {', '.join(status.providers)}; {driver}"
     if status.fallback is not None:
