@@ -85,7 +85,7 @@ def _classifier(settings: Settings) -> Finding:
             "failed", status.inactive, "mend the model's directory, or set score.classifier.model_dir to none"
         )
     detail = f"{status.active} on {', '.join(status.providers)}; {driver}"
-    if status.fallback is not None:
+    if status.fallback is not None and _NVIDIA.exists():
         remedy = "install the driver and CUDA 13 with cuDNN 9, or put cpu first in score.classifier.providers"
         return Finding("warning", f"{detail}; {status.fallback}", remedy)
-    return Finding("ok", detail)
+    return Finding("ok", detail if status.fallback is None else f"{detail}; {status.fallback}")

@@ -158,7 +158,8 @@ class FeatureEngine:
             return np.zeros((0, self._vectors.width), np.uint8)
         a = self.accounts.arrays
         n = int(a.recent_n[slot])
-        return a.recent[slot, np.arange(max(n - SET_SIZE, 0), n) % SET_SIZE]
+        last: npt.NDArray[np.uint8] = a.recent[slot, np.arange(max(n - SET_SIZE, 0), n) % SET_SIZE]
+        return last
 
     @property
     def nbytes(self) -> int:

@@ -391,7 +391,7 @@ def fold(
                 narrow[cols.exact] += found == 1
                 narrow[cols.near] += found == 2
             remember(
-                s, events.vector[i], found, gap, cols.novelty, cols.vector_gap, accounts.recent, accounts.recent_n
+                s, events.vector[i], found, int(gap), cols.novelty, cols.vector_gap, accounts.recent, accounts.recent_n
             )
             if events.request_id[i, 0] != 0:
                 _remember_example(s, k * tick_ms // 86_400_000, events.key[i], events.request_id[i], accounts)

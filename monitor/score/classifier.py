@@ -65,7 +65,9 @@ class _Model:
         [n, K, D] with their mask [n, K]; NaN where a row knows too little."""
         manifest, known = self.manifest, ~np.isnan(rows)
         enough = known.mean(axis=1) >= manifest.nulls.min_known
-        runner, feed, pad = self.runner, {}, {}
+        runner = self.runner
+        feed: dict[str, npt.NDArray[Any]] = {}
+        pad: dict[str, npt.NDArray[Any]] = {}
         if manifest.sets is not None:
             assert events is not None
             assert mask is not None
@@ -322,7 +324,7 @@ def _check_golden(model: _Model) -> None:
         raise BadInput(problems)
 
 
-def _golden_answers(model: _Model, rows: F32) -> list[tuple[dict[str, F64], Mapping[str, list[float]], str]]:
+def _golden_answers(model: _Model, rows: F32) -> Sequence[tuple[dict[str, F64], Mapping[str, list[float]], str]]:
     golden, sets = model.manifest.golden, model.manifest.sets
     if sets is None:
         return [(model.infer(rows), golden.expected, "")]

@@ -155,7 +155,7 @@ class ModelFiles(msgspec.Struct, frozen=True):
 def features_hash(names: Sequence[str], catalogue: Vocabulary) -> str:
     """Hash of what the features ``names`` mean: a model is refused where one of those it reads changed its meaning,
     not where the catalogue grew by another."""
-    known = (catalogue[name] for name in names if name in catalogue)
+    known = (catalogue[name] for name in sorted(names) if name in catalogue)
     text = "\n".join(f"{f.name}|{f.unit}|{f.window}" for f in known)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

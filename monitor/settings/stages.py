@@ -163,7 +163,8 @@ class ClassifierSettings(Section):
         default=False, description="Refuse to be ready on a CPU, instead of falling back and saying so."
     )
     buckets: Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], BeforeValidator(split)] = Field(
-        default=(8, 64, 256, 1_024), min_length=1, description="Sizes that an inference is padded to, rising; a CPU uses those up to 64."
+        default=(8, 64, 256, 1_024), min_length=1,
+        description="Sizes that an inference is padded to, rising; a CPU uses those up to 64.",
     )
     threads: int = Field(
         default=1, ge=1, le=256, description="Threads of one inference on a CPU; more fight with Polars."

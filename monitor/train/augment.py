@@ -18,8 +18,11 @@ from monitor.vectors import POOL_SIZE, SET_SIZE, UNKNOWN_FLAG, VectorLayout
 
 from .dataset import Samples
 
-U8, I8, I64 = npt.NDArray[np.uint8], npt.NDArray[np.int8], npt.NDArray[np.int64]
-F32, Bools = npt.NDArray[np.float32], npt.NDArray[np.bool_]
+U8 = npt.NDArray[np.uint8]
+I8 = npt.NDArray[np.int8]
+I64 = npt.NDArray[np.int64]
+F32 = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
 Tree = list[list[list[I64]]]
 """Samples of each account of each group of each scenario."""
 T = TypeVar("T")
@@ -27,6 +30,9 @@ T = TypeVar("T")
 FEWEST = 8
 """Fewest vectors of a set, as the features stage has it."""
 _POOL_MEMBERS = (3, 16)
+_SCRAMBLED = ("shape_non_ascii_share",)
+"""Dealt out anew among the sets of each batch, so that nothing can be learned from them: which script a customer writes
+in is no evidence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,8 @@ class Sampler:
             cover = []
             if rng.random() < 0.5:
                 share = rng.uniform(0, self.cover_most)
-                cover = [int(rng.choice(_pick(self._ordinary, rng))) for _ in range(round(share / (1 - share) * len(chosen)))]
+                many = round(share / (1 - share) * len(chosen))
+                cover = [int(rng.choice(_pick(self._ordinary, rng))) for _ in range(many)]
             vectors = np.concatenate([s.events[c][s.mask[c] == 1] for c in (*chosen, *cover)])
             keep = rng.permutation(len(vectors))[: int(rng.integers(SET_SIZE, POOL_SIZE + 1))]
             events[i, : len(keep)], mask[i, : len(keep)] = vectors[keep], 1
@@ -128,6 +135,9 @@ class Sampler:
         few = kept.sum(axis=1) < FEWEST
         mask = np.where(few[:, None], mask, kept).astype(np.uint8)
         silent = rng.random(n) < 0.15
+        for name in _SCRAMBLED:
+            at = self.layout.index(name)
+            events[:, :, at] = events[rng.permutation(n), :, at]
         drop_fields(events, self.layout, rng)
         drop_text(events, aggregates, self.layout, self.features, silent)
         aggregates[rng.random(aggregates.shape) < 0.1] = np.nan
@@ -154,8 +164,9 @@ def drop_text(events: U8, aggregates: F32, layout: VectorLayout, features: Seque
     for at, (name, code) in enumerate(layout.fields):
         if name.startswith(("shape_", "lex_")) or name in ("text", "novelty"):
             events[silent, :, at] = UNKNOWN_FLAG if code == "flag" else 0
-    needs_text = [i for i, name in enumerate(features) if {"prompt", "system"} & set(ACCOUNT_FEATURES[name].needs)]
-    aggregates[np.ix_(silent, needs_text)] = np.nan
+    text = {"prompt", "system"}
+    needs_text = np.array([i for i, name in enumerate(features) if text.intersection(ACCOUNT_FEATURES[name].needs)])
+    aggregates[np.ix_(np.flatnonzero(silent), needs_text)] = np.nan
 
 
 def _mean_known(rows: F32) -> F32:

@@ -139,7 +139,8 @@ def _rows(log: Path, settings: Settings, per_account: int, seed: int) -> pl.Data
 
 def _due(pipeline: Pipeline, closed: pl.DataFrame) -> pl.DataFrame:
     rows = pipeline.features.update(closed, pipeline.ticks.watermarks_ms)
-    return rows.filter(pl.col(REQUEST_SET).is_not_null()).select("subject", "tick", "t_ms", *feature_names(), REQUEST_SET)
+    due = rows.filter(pl.col(REQUEST_SET).is_not_null())
+    return due.select("subject", "tick", "t_ms", *feature_names(), REQUEST_SET)
 
 
 def _labelled(rows: pl.DataFrame, known: Mapping[str, Truth], log: int) -> Samples:

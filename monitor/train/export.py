@@ -1,4 +1,4 @@
-"""Weights to ONNX, opset 18, plain operators: Cast, Gemm, MatMul, Softmax and what CUDA has kernels for. onnx lives here.
+"""Weights to ONNX, opset 18, in plain operators that CUDA has kernels for. onnx lives here.
 
 The graph is written by hand, not traced: it is small, its bytes are the same in every run, and no exporter decides what
 runs on a GPU. The set's size is fixed and only the batch is free, so no shape is computed while it runs.
@@ -40,7 +40,8 @@ def graph(
         "rate": (1 / scaling.spread).astype(np.float32), "slope": slope, "offset": offset,
         "flat": np.array([-1, width], np.int64), "sets": np.array([-1, size, STATE], np.int64),
         "queries": np.array([-1, size, QUERIES], np.int64), "column": np.array([-1, size, 1], np.int64),
-        "pooled_shape": np.array([-1, (QUERIES + 1) * STATE], np.int64), "second_shape": np.array([-1, STATE], np.int64),
+        "pooled_shape": np.array([-1, (QUERIES + 1) * STATE], np.int64),
+        "second_shape": np.array([-1, STATE], np.int64),
         "axis1": np.array([1], np.int64),
     }  # fmt: skip
     nodes: list[Any] = []

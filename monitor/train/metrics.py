@@ -72,6 +72,8 @@ def measure(probability: F64, samples: Samples) -> dict[str, float]:
         found[f"recall_at_1pct.{name}"] = float((top[truth == 1] > at).mean())
         known = samples.labels[:, j] >= 0
         weight = account_weights(samples)[known]
+        found[f"recall_over_95.{name}"] = float((top[truth == 1] >= 0.95).mean())
+        found[f"honest_over_95.{name}"] = float((honest >= 0.95).mean())
         off = np.square(probability[known, j] - (samples.labels[known, j] == 1))
         found[f"brier.{name}"] = float((off * weight).sum() / weight.sum())
         for of in np.unique(scenario[truth == 1]):
@@ -80,6 +82,20 @@ def measure(probability: F64, samples: Samples) -> dict[str, float]:
             for of in np.unique(scenario[(truth == 0)]):
                 mine = top[(truth == 0) & (scenario == of)]
                 found[f"honest_over.{of or 'background'}"] = float((mine > at).mean())
+    return found
+
+
+def measure_pools(probability: F64, labels: npt.NDArray[np.int8]) -> dict[str, float]:
+    """The same of pooled sets, drawn half abusive and half honest: ``pool_auc`` and ``pool_recall_at_1pct``."""
+    found: dict[str, float] = {}
+    honest = ~(labels == 1).any(axis=1)
+    for j, name in enumerate(HYPOTHESES):
+        known = labels[:, j] >= 0
+        value = auc(probability[known, j], labels[known, j] == 1)
+        if value is not None:
+            found[f"pool_auc.{name}"] = value
+            over = probability[:, j] > threshold(probability[honest, j], 0.01)
+            found[f"pool_recall_at_1pct.{name}"] = float(over[labels[:, j] == 1].mean())
     return found
 
 

@@ -1,8 +1,8 @@
 """The network in PyTorch: the "Fast" set form, its training and its Platt calibration. torch lives here.
 
 A request's vector goes through two layers; four queries attend over the set; their means, the set's mean and second
-moment and the aggregates go through two more. Attention pooling after Lee et al. 2019 (Set Transformer), mean and second
-moment after Zaheer et al. 2017 (Deep Sets). Written as functions over named tensors, which is what is exported.
+moment and the aggregates go through two more. Attention pooling after Lee et al. 2019 (Set Transformer), mean and
+second moment after Zaheer et al. 2017 (Deep Sets). Written as functions over named tensors, which are exported.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from monitor.score import CLASSIFIER_COLUMNS
 
 from .augment import Batch, Sampler
 
-F32, F64 = npt.NDArray[np.float32], npt.NDArray[np.float64]
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
 Weights = dict[str, F32]
 
 QUERIES = 4
@@ -51,7 +52,7 @@ class Scaling:
     @property
     def defaults(self) -> F32:
         """What stands for an aggregate that is not known, in its own unit."""
-        return np.where(self.log > 0, np.expm1(self.mean), self.mean).astype(np.float32)
+        return np.where(self.log > 0, np.expm1(self.mean * (self.log > 0)), self.mean).astype(np.float32)
 
 
 def torch_of_extra() -> Any:
@@ -127,7 +128,7 @@ def fit(
         optimiser.step()
         schedule.step()
         if step % 100 == 99:
-            progress(step + 1, float(loss))
+            progress(step + 1, loss.item())
     return {name: value.detach().numpy().copy() for name, value in w.items()}
 
 

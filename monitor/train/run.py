@@ -1,4 +1,4 @@
-"""One training from logs to a model directory: split, fit, calibrate, measure, export, and say it all in the manifest."""
+"""One training from samples to a model directory: split, fit, calibrate, measure, export, and a manifest of it all."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ from monitor.vectors import POOL_SIZE, SET_SIZE
 from . import card, export, network
 from .augment import FEWEST, Batch, Sampler
 from .dataset import ROLES, Samples, feature_names, split
-from .metrics import account_weights, left_out, measure, rounded
+from .metrics import account_weights, left_out, measure, measure_pools, rounded
 
 CARD = "README.md"
 _GOLDEN = 12
+_POOLS = 1_024
 _TOLERANCE = 1e-4
 F64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``steps`` batches in all, a third of them where a scenario is left out; ``prevalence`` is the share of accounts
+    """``steps`` batches in all, a fifth of them where a scenario is left out; ``prevalence`` is the share of accounts
     that the calibration takes for abusive, in each way: far fewer than a simulated log has."""
 
     seed: int = 1
@@ -67,11 +68,14 @@ def train(
     )
     probability = _probability(network.predict(weights, scaling, _batch(test)), slope, offset)
     figures = {**measure(probability, test), **_sizes(parts)}
+    pools = _pools(test, plan)
+    figures |= measure_pools(_probability(network.predict(weights, scaling, pools), slope, offset), pools.labels)
     if plan.leave_out:
         figures |= _leave_out(samples, role, scaling, plan, progress)
     out.mkdir(parents=True, exist_ok=True)
     graphs = {
-        name: export.graph(weights, scaling, slope, offset, size) for name, size in ((MODEL, SET_SIZE), (POOL, POOL_SIZE))
+        name: export.graph(weights, scaling, slope, offset, size)
+        for name, size in ((MODEL, SET_SIZE), (POOL, POOL_SIZE))
     }
     chosen = test.take(_spread(probability[:, 0], _GOLDEN))
     golden = _probability(network.predict(weights, scaling, _batch(chosen)), slope, offset)
@@ -119,13 +123,20 @@ def _leave_out(
     found: dict[str, float] = {}
     for scenario in np.unique(samples.scenario[(samples.labels == 1).any(axis=1)]):
         mine = samples.scenario == scenario
-        weights = _fit(samples.take((role == 0) & ~mine), scaling, plan, max(plan.steps // 3, 1), progress,
+        weights = _fit(samples.take((role == 0) & ~mine), scaling, plan, max(plan.steps // 5, 1), progress,
                        f"without {scenario}")  # fmt: skip
         shown = samples.take(mine | ((role == 2) & ~(samples.labels == 1).any(axis=1)))
         value = left_out(network.predict(weights, scaling, _batch(shown)), shown, str(scenario))
         if value is not None:
             found[f"left_out.{scenario}"] = value
     return found
+
+
+def _pools(samples: Samples, plan: Plan) -> Batch:
+    """Pools of tenants that were not trained on, with cover and missing fields as in training."""
+    sampler = Sampler(samples, wiring.VECTORS, feature_names(), np.random.default_rng(plan.seed + 1))
+    made = [sampler.pools(64) for _ in range(_POOLS // 64)]
+    return Batch(*(np.concatenate([getattr(b, name) for b in made]) for name in Batch.__slots__))
 
 
 def _heavy(name: str) -> bool:
@@ -143,7 +154,7 @@ def _prior(samples: Samples, prevalence: float) -> F64:
     weight = account_weights(samples)
     abusive = (samples.labels == 1).any(axis=1)
     share = weight[abusive].sum() / weight.sum()
-    return np.where(abusive, weight * prevalence / share, weight * (1 - prevalence) / (1 - share))
+    return np.asarray(np.where(abusive, weight * prevalence / share, weight * (1 - prevalence) / (1 - share)))
 
 
 def _probability(logit: F64, slope: npt.NDArray[np.float32], offset: npt.NDArray[np.float32]) -> F64:

@@ -77,7 +77,7 @@ def test_buckets_do_not_show(tmp_path: Path, n: int) -> None:
 
 
 def test_columns_that_the_model_does_not_fill_stay_null(tmp_path: Path) -> None:
-    columns = ["classifier_distillation", None, None, "classifier_stolen_key"]
+    columns = ["classifier_distillation", None, None, "classifier_stolen_key", None]
     golden = onnx_models.manifest(b"")["golden"]
     golden["expected"] = {c: golden["expected"][c] for c in columns if c}
     onnx_models.write(tmp_path, outputs=[{"name": "p", "columns": columns}], golden=golden)
@@ -109,11 +109,11 @@ HARM: dict[str, tuple[dict[str, Any], str]] = {
     "features in another order": ({"features": list(reversed(onnx_models.FEATURES))}, "off by"),
     "golden row of other features": ({"golden": {"rows": [{"x": 1.0}], "expected": {}}}, "every feature"),
     "opset": ({"opset": 23}, "export it with 18"),
-    "event set": ({"inputs": [{"name": "ev", "role": "events"}]}, "event set"),
+    "event set": ({"inputs": [{"name": "ev", "role": "events"}]}, "which `sets` must describe"),
     "no aggregates": ({"inputs": [{"name": "known", "role": "mask"}]}, "one input with role aggregates"),
     "other input": ({"inputs": [{"name": "x", "role": "aggregates"}]}, "the graph reads"),
     "other output": ({"outputs": [{"name": "q", "columns": list(CLASSIFIER_COLUMNS)}]}, "q is missing"),
-    "stray column": ({"outputs": [{"name": "p", "columns": ["risk", None, None, None]}]}, "stray: risk"),
+    "stray column": ({"outputs": [{"name": "p", "columns": ["risk", None, None, None, None]}]}, "stray: risk"),
     "defaults": ({"nulls": {"defaults": [0.0]}}, "5 defaults"),
     "no golden rows": ({"golden": {"rows": [], "expected": {}}}, "golden"),
     "golden of one column": (
@@ -232,7 +232,7 @@ def test_a_gpu_that_is_required_is_required(tmp_path: Path, monkeypatch: pytest.
 def test_threads_are_set(tmp_path: Path) -> None:
     model = served(onnx_models.write(tmp_path), threads=3)
     assert model._active is not None
-    assert model._active.session.get_session_options().intra_op_num_threads == 3
+    assert model._active.runner.session.get_session_options().intra_op_num_threads == 3
 
 
 def test_two_runtimes_are_refused() -> None:
