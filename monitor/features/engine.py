@@ -133,10 +133,10 @@ class FeatureEngine:
         of rows that were not due filled by what the account's last due row got; remembered for the rows to come."""
         if scored.is_empty():
             return scored
-        slots = self._last.slot[scored["origin"].to_numpy()]
+        origin = scored["origin"].to_numpy()
+        slots = self._last.slot[origin]
         values = scored.select(pl.col(c).fill_null(float("nan")) for c in columns).to_numpy()
-        due = scored[REQUEST_SET].is_not_null().to_numpy()
-        filled = carried(slots, due, values, self.accounts.arrays.opinion)
+        filled = carried(slots, self._last.due[origin], values, self.accounts.arrays.opinion)
         self.accounts.arrays.dirty[slots] = 1
         return scored.with_columns(pl.Series(c, filled[:, i], nan_to_null=True) for i, c in enumerate(columns))
 

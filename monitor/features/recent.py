@@ -25,6 +25,7 @@ JUDGED_AFTER_MS = 6 * 3_600_000
 OPINIONS = 8
 """Most score columns whose last value is kept for an account."""
 NEW, EQUAL, NEAR = REPEAT_CODES
+DUE, STANDS = 2, 1
 
 
 @njit
@@ -53,7 +54,10 @@ def judge(
     r: int, s: int, tick_ms: int, k: int, recent: U8, recent_n: I64, judged_n: I64, judged_ms: I64,
     set_end: I64, due: U8, sets: U8,
 ) -> None:  # fmt: skip
-    """Row ``r`` ends tick ``k`` of account ``s``: if it is due, append its last requests to ``sets``, oldest first."""
+    """Row ``r`` ends tick ``k`` of account ``s``: if it is due, append its last requests to ``sets``, oldest first.
+
+    ``due[r]``: DUE, STANDS (it was due before, since the account began) or 0.
+    """
     end = set_end[r - 1] if r > 0 else 0
     n = recent_n[s]
     seen = judged_n[s]
@@ -63,26 +67,28 @@ def judge(
             for b in range(recent.shape[2]):
                 sets[end + b] = recent[s, j % SET_SIZE, b]
             end += recent.shape[2]
-        due[r] = 1
+        due[r] = DUE
         judged_n[s] = n
         judged_ms[s] = k * tick_ms
+    elif seen >= 0:
+        due[r] = STANDS
     set_end[r] = end
 
 
 def set_column(name: str, set_end: I64, due: U8, sets: U8) -> pl.Series:
     """The sets of rows as a column: Binary [rows], null where a row is not due."""
     offsets = np.concatenate([np.zeros(1, np.int64), set_end])
-    valid = np.packbits(due, bitorder="little")
+    valid = np.packbits(due == DUE, bitorder="little")
     size = int(offsets[-1])
     buffers = [pa.py_buffer(valid), pa.py_buffer(offsets), pa.py_buffer(sets[:size])]
     return pl.Series(name, pa.Array.from_buffers(pa.large_binary(), len(due), buffers), dtype=pl.Binary)
 
 
 def carried(
-    slots: npt.NDArray[np.int32], due: npt.NDArray[np.bool_], values: npt.NDArray[np.float64],
+    slots: npt.NDArray[np.int32], due: U8, values: npt.NDArray[np.float64],
     opinion: npt.NDArray[np.float32],
 ) -> npt.NDArray[np.float64]:  # fmt: skip
-    """``values`` [rows, columns] with each row that is not due given what the account's last due row got.
+    """``values`` [rows, columns] with each row that STANDS given what the account's last DUE row got, others NaN.
 
     Rows of an account are in order of time. ``opinion`` [accounts, columns] holds what the rows of earlier calls got,
     and takes over what these get (NaN: no opinion).
@@ -91,12 +97,12 @@ def carried(
     if not len(slots):
         return out.astype(np.float64)
     order = np.argsort(slots, kind="stable")
-    at, now = slots[order], due[order]
+    at, now = slots[order], due[order] == DUE
     first = np.append(True, at[1:] != at[:-1])
     source = np.maximum.accumulate(np.where(now | first, np.arange(len(at)), 0))
     ordered = np.where(now[:, None], out[order], opinion[at, : out.shape[1]])
     # a first row that is not due stands for what the account came with
-    filled = ordered[source]
+    filled = np.where((due[order] > 0)[:, None], ordered[source], np.float32(np.nan))
     out[order] = filled
     last = np.append(first[1:], True)
     opinion[at[last], : out.shape[1]] = filled[last]
