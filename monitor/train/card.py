@@ -24,8 +24,10 @@ def render(manifest: Mapping[str, Any]) -> str:
         f"{len(manifest['features'])} aggregates of the account. `model.onnx` reads an account, `pool.onnx` the same "
         f"weights over up to {manifest['sets']['pool']} requests of a campaign. Licence: {manifest['licence']}.",
         "",
-        "**What it reads.** Quantised shape scalars and phrase flags of the prompt, token counts, request parameters, "
-        "gaps, repetition. No text, no hash, no id, no country, network, script or hour of the day, no volume.",
+        "**What it reads.** Of a request: quantised shape scalars and phrase flags of the prompt, token counts, "
+        "parameters, the gap before it, repetition. Of the account: shares, means and spreads of the same, how many "
+        "different keys, networks, clients and models, its age, changes against its own past. No text, no hash, no id, "
+        "no country, no network's name, no script, no hour of the day, no volume.",
         "",
         f"**What it gives.** A probability for each of: {', '.join(HYPOTHESES)}. They are not exclusive. Calibrated "
         f"(Platt, in the graph) on tenants that were not trained on, as if {t['prevalence']:.0%} of accounts were "
@@ -78,7 +80,8 @@ def render(manifest: Mapping[str, Any]) -> str:
         "## Where it does not hold",
         "",
         "- The simulator's scripts are its whole world: prompts of real attackers and customers vary more. The column "
-        "of unknown kinds says what to expect of an attack that nobody simulated.",
+        "of unknown kinds says what to expect of an attack that nobody simulated, and even it is kind: several "
+        "scenarios share the generators of their prompts.",
         "- Shape scalars differ between languages. Countries and networks it does not see, but an honest customer who "
         "writes in a rare language with an attack's habits has been seen less than an English one.",
         "- Whoever imitates ordinary requests, or mixes enough of them in, is not found by it.",
