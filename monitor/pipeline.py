@@ -191,8 +191,10 @@ class Pipeline:
         """Partitions that reach a new epoch: new rules, learning from what was cleared, frozen models."""
         for partition in rows["partition"].unique().sort().to_list():
             if self._epochs.get(partition, -1) < epoch:
-                if self.next_rules is not None and epoch > max(self._epochs.values(), default=-1):
-                    self._use(self.next_rules)
+                if epoch > max(self._epochs.values(), default=-1):
+                    if self.next_rules is not None:
+                        self._use(self.next_rules)
+                    self._refresh_model()
                 with self.observe.stage("score"):
                     suspects = self.alerts.suspects(partition, epoch * self.epoch_ms)
                     self.scorer.advance(partition, epoch, suspects)
@@ -203,6 +205,16 @@ class Pipeline:
         self.versions = {**self.versions, "rules": rules.hash}
         self.alerts.use(rules.policy, rules.rules, self.versions)
         self.observe.rules_in_force(rules)
+
+    def _refresh_model(self) -> None:
+        """Take over another classifier where one was put in place; one that is unfit changes nothing, and is told."""
+        changed, problems = self.scorer.refresh()
+        if changed:
+            model = self.scorer.status().classifier.active or "none"
+            self.versions = {**self.versions, "model": model}
+            self.alerts.use(self.rules.policy, self.rules.rules, self.versions)
+        if changed or problems:
+            self.observe.model_in_force(self.versions["model"], problems)
 
     def _rows_by_tick(self, rows: pl.DataFrame, fired: pl.Series) -> dict[tuple[int, str, int], int]:
         """Where the feature stage finds the rows that fired, for the alert stage's lookups."""

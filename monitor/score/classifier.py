@@ -18,7 +18,7 @@ import polars as pl
 
 from monitor.errors import BadInput, Problem
 from monitor.records import REQUEST_SET
-from monitor.score.manifest import MANIFEST, MODEL, POOL, Manifest, ModelFiles, locate, read
+from monitor.score.manifest import MANIFEST, MODEL, POOL, Manifest, ModelFiles, locate, read, stamp_of
 from monitor.score.options import CLASSIFIER_COLUMNS, ClassifierOptions, Vocabulary
 from monitor.score.runtime import Runner, check_runtimes, installed_runtimes, open_model, runtime_errors
 from monitor.vectors import VectorLayout, unpack
@@ -127,9 +127,11 @@ class Classifier:
         self._active: _Model | None = None
         self._shadow: _Model | None = None
         self._inactive: str | None = "no model is configured (score.classifier.model_dir)"
+        self._stamp: tuple[tuple[str, int, int], ...] = ()
         self._failures = self._shadow_rows = self._shadow_differs = 0
         if options.model_dir is not None:
             check_runtimes(installed_runtimes())
+            self._stamp = stamp_of(options.model_dir)
             self._active, self._shadow = self._load()
             self._inactive = None
 
@@ -153,6 +155,10 @@ class Classifier:
         was chosen is unfit (the one that serves goes on). Call at an epoch boundary."""
         if self._options.model_dir is None:
             return False, ()
+        stamp = stamp_of(self._options.model_dir)
+        if stamp == self._stamp:  # once an epoch: a backtest of weeks has a thousand
+            return False, ()
+        self._stamp = stamp
         try:
             active, shadow = self._load()
         except BadInput as error:

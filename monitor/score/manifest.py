@@ -175,6 +175,19 @@ def locate(model_dir: Path) -> tuple[Path, Path | None]:
     return active, _version(model_dir, SHADOW) if (model_dir / SHADOW).is_file() else None
 
 
+def stamp_of(model_dir: Path) -> tuple[tuple[str, int, int], ...]:
+    """Name, time and size of every file there: what says, without reading any, that something was put in place."""
+    files = [path for pattern in ("*", "*/*") for path in model_dir.glob(pattern)]
+    found = []
+    for path in sorted(files):
+        try:
+            told = path.stat()
+        except OSError:  # went away meanwhile
+            continue
+        found.append((str(path), told.st_mtime_ns, told.st_size))
+    return tuple(found)
+
+
 def _version(model_dir: Path, pointer: str) -> Path:
     path = model_dir / pointer
     try:

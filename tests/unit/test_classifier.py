@@ -324,3 +324,30 @@ def test_an_inference_that_fails_is_null_and_said(tmp_path: Path, monkeypatch: p
     monkeypatch.undo()
     assert np.isfinite(model.score(frame())["classifier_resale"]).all()
     assert model.status().inactive is None
+
+
+def test_another_model_is_taken_over_at_the_next_epoch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A file that is put in place shows in the versions of alerts from the next epoch on; an unfit one in the log."""
+    from spine import batch, world
+
+    from monitor import wiring
+    from monitor.settings import Settings
+    from monitor.sketch import Keyring
+
+    versions(tmp_path)
+    settings = Settings.model_validate({"score": {"classifier": {"model_dir": str(tmp_path), "providers": ["cpu"]}}})
+    p = wiring.pipeline(settings, keys=Keyring.from_seed(1), rules=wiring.load(settings))
+    records = world()[:600]
+    third = len(records) // 3
+    p.process(batch(records[:third]))
+    assert p.versions["model"].startswith("tiny-1:")
+    (tmp_path / "CURRENT").write_text("v2")
+    assert p.versions["model"].startswith("tiny-1:")
+    p.process(batch(records[third : 2 * third]))
+    assert p.versions["model"].startswith("tiny-2:")
+    (tmp_path / "CURRENT").write_text("v9")
+    p.process(batch(records[2 * third :]))
+    p.finish()
+    assert p.versions["model"].startswith("tiny-2:")
+    assert "unfit" in caplog.text
+    assert "there are: v1, v2" in caplog.text
