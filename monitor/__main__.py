@@ -35,7 +35,7 @@ def _options(
 
 def build() -> typer.Typer:
     """The whole application."""
-    from .cli import alerts, backtest, config, demo, doctor, evaluate, features, rules, run, simulate, topics
+    from .cli import alerts, backtest, config, demo, doctor, evaluate, features, rules, run, simulate, topics, train
 
     app.command("demo")(demo.demo)
     app.command("run")(run.run)
@@ -43,6 +43,7 @@ def build() -> typer.Typer:
     app.command("simulate")(simulate.simulate)
     app.command("evaluate")(evaluate.evaluate)
     app.command("drill")(evaluate.drill)
+    app.command("train")(train.train)
     app.command("rekey")(topics.rekey)
     app.command("doctor")(doctor.doctor)
     app.command("fields")(features.list_fields)

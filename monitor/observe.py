@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import polars as pl
 
+from monitor.errors import Problem
 from monitor.fields import SEVERITIES
 from monitor.records import Alert, Decoded, RawBatch
 from monitor.rules import Evaluation, RuleSet
 from monitor.telemetry import Telemetry
 from monitor.ticks import TickStats
 
+_LOG = logging.getLogger(__name__)
+
 _SCORES = {
     "population": ("anomaly_population",),
     "change": ("anomaly_change",),
     "classifier": (
         "classifier_distillation", "classifier_resale", "classifier_account_farm", "classifier_stolen_key",
+        "classifier_evaluation",
     ),
 }  # fmt: skip
 
@@ -121,6 +126,12 @@ class Observer:
     def rules_in_force(self, rules: RuleSet) -> None:
         """Another rule set took over."""
         self.telemetry.set_rules((r.id, r.mode, r.severity, r.hypothesis) for r in rules.rules.values())
+
+    def model_in_force(self, model: str, problems: Sequence[Problem]) -> None:
+        """Another classifier took over; or, with ``problems``, one that was put in place is unfit and does not."""
+        self.telemetry.set_model(model, "")
+        for problem in problems:
+            _LOG.warning("the classifier that was put in place is unfit, %s serves on: %s", model, problem)
 
     def standing(
         self, accounts: int, state_bytes: Mapping[str, int], open_alerts: Mapping[str, int], inactive: Inactive

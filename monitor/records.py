@@ -124,6 +124,10 @@ ROW_KEYS: dict[str, pl.DataType] = {
 }  # fmt: skip
 """Keys of a feature row. ``tick`` is event time // tick length; ``t_ms`` the row's last event."""
 
+REQUEST_SET = "request_set"
+"""Column beside them: the account's last requests as vectors of :mod:`monitor.vectors`, one after the other (Binary);
+null where the classifier need not look anew."""
+
 FIRING_SCHEMA: dict[str, pl.DataType] = {"row": pl.UInt32(), "rule": pl.String()}
 """Rules that hold: ``row`` indexes the feature frame; only true fires, after ``for`` and exceptions."""
 

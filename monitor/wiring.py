@@ -22,12 +22,13 @@ from monitor.features.vocabulary import CATALOGUE
 from monitor.observe import Observer
 from monitor.pipeline import Pipeline
 from monitor.rules import HoldState, RuleSet, load_rules, packaged_rules
-from monitor.score import AnomalyOptions, ClassifierOptions, ScoreOptions, Scorer
-from monitor.settings import Settings
+from monitor.score import AnomalyOptions, ClassifierOptions, ScoreOptions, Scorer, packaged_model
+from monitor.settings import PACKAGED, Settings
 from monitor.sketch import Keyring, Sketcher
 from monitor.sketch.vocabulary import LEXICON_FLAGS, SHAPE_NAMES
 from monitor.telemetry import Telemetry
 from monitor.ticks import TickOptions, TickStage
+from monitor.vectors import VectorLayout
 
 _DAY_MS = 86_400_000
 
@@ -42,6 +43,9 @@ CODES = {
 
 TEXT = TextLayout(SHAPE_NAMES, LEXICON_FLAGS)
 """Where the sketch keeps its scalars and flags."""
+
+VECTORS = VectorLayout(SHAPE_NAMES, LEXICON_FLAGS)
+"""Layout of the requests that the classifier reads."""
 
 
 def keyring(settings: Settings, *, generated: Callable[[], Keyring] | None = None) -> Keyring:
@@ -84,7 +88,7 @@ def pipeline(
     """Every step by its settings, with nothing in it yet."""
     f = settings.features
     tick_ms, epoch_ms = f.tick_s * 1000, f.epoch_s * 1000
-    scorer = Scorer(score_options(settings), ACCOUNT_FEATURES)
+    scorer = Scorer(score_options(settings), ACCOUNT_FEATURES, VECTORS)
     versions = {
         "monitor": __version__,
         "rules": rules.hash,
@@ -169,7 +173,8 @@ def score_options(settings: Settings) -> ScoreOptions:
             seed=a.seed,
         ),
         classifier=ClassifierOptions(
-            model_dir=c.model_dir, providers=c.providers, require_gpu=c.require_gpu, threads=c.threads
+            model_dir=packaged_model() if c.model_dir == Path(PACKAGED) else c.model_dir,
+            providers=c.providers, require_gpu=c.require_gpu, buckets=c.buckets, threads=c.threads,
         ),
     )
 

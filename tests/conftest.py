@@ -133,9 +133,10 @@ def prometheus() -> Iterator[Callable[..., servers.Prometheus]]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the group that needs the extra `cluster` where it is not installed, or needs it not to be."""
-    away = "no_cluster" if find_spec("ray") else "cluster"
-    left = [item for item in items if item.get_closest_marker(away)]
+    """Leave out the groups that need the extras `cluster` and `train` where they are not installed, or need it not to
+    be."""
+    away = ["no_cluster" if find_spec("ray") else "cluster"] + ([] if find_spec("torch") else ["train"])
+    left = [item for item in items if any(map(item.get_closest_marker, away))]
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in left]

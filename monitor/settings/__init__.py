@@ -12,6 +12,7 @@ from .example import example_yaml
 from .loading import ENV_PREFIX, json_schema, load_settings, masked
 from .root import Settings
 from .stages import (
+    PACKAGED,
     AlertsSettings,
     AnomalySettings,
     CampaignsSettings,
@@ -30,6 +31,7 @@ from .stages import (
 
 __all__ = [
     "ENV_PREFIX",
+    "PACKAGED",
     "AlertsSettings",
     "AnomalySettings",
     "CampaignsSettings",

@@ -140,11 +140,23 @@ class AnomalySettings(Section):
     seed: int = Field(default=1, ge=0, le=2**31 - 1, description="Seed of the trees.")
 
 
+PACKAGED = "packaged"
+"""Word for the model that ships with the package, in place of its directory: a path of this machine in the settings
+would give every installation a hash of its own."""
+
+
+def _none(value: object) -> object:
+    """The word ``none``, in any case, for null: the environment knows no null."""
+    return None if isinstance(value, str) and value.strip().lower() == "none" else value
+
+
 class ClassifierSettings(Section):
     """The ONNX classifier. Without a model it is inactive and says so."""
 
-    model_dir: Path | None = Field(
-        default=None, description="Directory with model.onnx and manifest.json; null: inactive."
+    model_dir: Annotated[Path | None, BeforeValidator(_none)] = Field(
+        default=Path(PACKAGED),
+        description="Directory with model.onnx and manifest.json, or with versions and CURRENT; packaged: the model "
+        "that ships; none: inactive.",
     )
     providers: Annotated[tuple[Literal["tensorrt", "cuda", "cpu"], ...], BeforeValidator(split)] = Field(
         default=("cuda", "cpu"), min_length=1, description="Execution providers in order of preference."
@@ -153,7 +165,8 @@ class ClassifierSettings(Section):
         default=False, description="Refuse to be ready on a CPU, instead of falling back and saying so."
     )
     buckets: Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], BeforeValidator(split)] = Field(
-        default=(64, 256, 1_024), min_length=1, description="Sizes that an inference is padded to, rising."
+        default=(8, 64, 256, 1_024), min_length=1,
+        description="Sizes that an inference is padded to, rising; a CPU uses those up to 64.",
     )
     threads: int = Field(
         default=1, ge=1, le=256, description="Threads of one inference on a CPU; more fight with Polars."
