@@ -18,7 +18,7 @@ from monitor.checkpointing import Checkpointer
 from monitor.context import ContextEvent, parse_context
 from monitor.errors import BadInput, DependencyDown, Problem, SinkBusy
 from monitor.features.catalogue import CATALOGUE, CLIENT_CLASSES
-from monitor.records import RawBatch
+from monitor.records import Expanded, RawBatch
 from monitor.rules import Reloader, RuleSet
 from monitor.runner import CHECKS, DeadLetterBox, Runner, RunOptions
 from monitor.service import Health, HttpService, Signals, Systemd, fields, process_registry
@@ -79,7 +79,8 @@ def service(
 ) -> Service:
     """Everything by ``settings``; ``source``, ``store``, ``sink`` and ``dead_letters`` stand in for theirs."""
     registry = process_registry()
-    pipeline = wiring.pipeline(settings, keys=keys, rules=rules, registry=registry, live=True)
+    expand = wiring.expansion(settings)
+    pipeline = wiring.pipeline(settings, keys=keys, rules=rules, registry=registry, live=True, expand=expand)
     health = Health(CHECKS, on_change=lambda ready: pipeline.observe.telemetry.ready.set(ready))
     health.set("partitions", False, "no partition is assigned yet")
     telemetry = pipeline.observe.telemetry
@@ -92,7 +93,7 @@ def service(
     store = store or checkpoint_store(settings)
     redis = redis_sink(settings) if sink is None and "redis" in settings.alerts.sinks else None
     context = ContextReader(settings.kafka, settings.kafka.context_topic) if settings.kafka.context_topic else None
-    topic_check = TopicCheck(settings, store)
+    topic_check = TopicCheck(settings, store, expand)
     runner = Runner(
         pipeline=pipeline,
         checkpoints=Checkpointer(pipeline, store),
@@ -173,9 +174,12 @@ class LookAround:
 class TopicCheck:
     """Refuses a topic whose number of partitions changed, or that is not keyed by the account, with the remedy."""
 
-    def __init__(self, settings: Settings, store: CheckpointStore):
+    def __init__(
+        self, settings: Settings, store: CheckpointStore, expand: Callable[[RawBatch], Expanded] | None = None
+    ):
         self._settings = settings
         self._store = store
+        self._expand = expand
         self._shaped = self._keyed = False
         self._partitions: list[int] = []
         self._accounts: list[str | None] = []
@@ -187,11 +191,14 @@ class TopicCheck:
             self._shaped = True
         if self._keyed or not isinstance(source, KafkaSource):
             return
+        import numpy as np
+
         from monitor.source.envelope import read_envelope
 
+        if self._expand is not None:
+            batch = self._expand(batch).batch
         self._partitions += batch.partition[:500].tolist()
         self._accounts += [read_envelope(value).account for value in batch.values[:500]]
-        import numpy as np
 
         placed = np.array(self._partitions, np.int32)
         keyed = keyed_by_account(placed, self._accounts, source.partitions_total)

@@ -49,6 +49,8 @@ class Outcome:
 
     alerts: list[Alert]
     rejects: tuple[Reject, ...] = ()
+    partly: frozenset[tuple[int, int]] = frozenset()
+    """Coordinates of messages of which some events were good: they count toward no limit of bad records."""
 
 
 @dataclass(slots=True)
@@ -76,7 +78,7 @@ class Pipeline:
         """One poll's records: what they raise, and what was no request."""
         decoded = self._decode(batch)
         closed = self._tick(self._sketch(decoded), batch.trusted_clock)
-        return Outcome(self._judge(closed), decoded.rejects)
+        return Outcome(self._judge(closed), decoded.rejects, decoded.partly)
 
     def finish(self) -> Outcome:
         """The input ends: every open tick closes."""
