@@ -30,6 +30,33 @@ ROUTES = (
 """What a path of an API holds -> the operation; the first that fits."""
 
 
+_MESSAGE = frozenset({"role", "parts", "message.role", "delta"})
+_REQUEST = frozenset({"messages", "input", "contents", "prompt", "inputText"})
+_RESPONSE = frozenset(
+    {"choices", "candidates", "results", "generation", "outputText", "stop_reason", "stopReason", "finish_reason"}
+)
+
+
+def _structure(value: Any, marks: frozenset[str]) -> Any:
+    """A string that holds messages or a body as that; any other is text, also where its author wrote JSON."""
+    found = opened(value)
+    if found is value:
+        return value
+    if isinstance(found, dict):
+        return found if found.keys() & (marks | _MESSAGE) else value
+    messages = found and all(isinstance(item, dict) and item.keys() & _MESSAGE for item in found)
+    return found if messages else value
+
+
+def parts_of(value: Any) -> str | None:
+    """:func:`text_of`, also of content parts that were written as JSON into a string."""
+    found = opened(value) if isinstance(value, str) and value.startswith("[") else value
+    parts = (
+        isinstance(found, list) and found and all(isinstance(p, dict) and {"text", "content"} & p.keys() for p in found)
+    )
+    return text_of(found if parts else value)
+
+
 def text_of(value: Any, depth: int = 0) -> str | None:
     """The text of a content in any of the forms, parts joined by newlines; None where it holds none."""
     if isinstance(value, str):
@@ -57,7 +84,7 @@ def read_conversation(value: Any) -> dict[str, Any]:
 
     ``prompt`` is the last input; messages count without the system's; the turn is the number of answers before it.
     """
-    value = opened(value)
+    value = _structure(value, _REQUEST)
     if isinstance(value, dict):
         for key in ("messages", "input", "contents", "prompt", "inputText", "message"):
             if value.get(key) is not None:
@@ -118,7 +145,7 @@ def read_answer(value: Any) -> dict[str, Any]:
     """``response``, ``finish_reason`` and ``refused`` of an answer: a body, its choices, messages or stream chunks."""
     texts: list[str] = []
     found: dict[str, Any] = {}
-    _answer(opened(value), texts, found, 0)
+    _answer(_structure(value, _RESPONSE), texts, found, 0)
     if texts:
         found["response"] = "".join(texts)
     return found

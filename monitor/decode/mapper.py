@@ -182,6 +182,8 @@ class Mapper:
                     for key, value in derived.items():
                         record.setdefault(key, value)
                     break
+        if record.get("end_user_id") == record.get("account_id"):
+            record.pop("end_user_id", None)  # whom the account's own name names is no user of its
         status = record.get("status")
         if self.plan.failed and isinstance(status, int) and status >= _FAILED:
             for name, value in self.plan.failed.items():

@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Literal, get_args
 
-from monitor.decode.chat import operation_of, text_of, tool_names
+from monitor.decode.chat import operation_of, parts_of, text_of, tool_names
 from monitor.decode.paths import opened
 from monitor.fields import ID_LENGTH, Field, Kind
 
@@ -34,7 +34,7 @@ def converter(field: Field, as_: As | None, unit: Unit | None, zone: str | None,
     """The conversion of a field's values. ``unit`` is of times and ``latency_ms``; ``zone`` where times have none."""
     if as_ is not None:
         named: dict[As, Convert] = {
-            "text": text_of, "first": _first, "present": _present, "address": address, "names": tool_names,
+            "text": parts_of, "first": _first, "present": _present, "address": address, "names": tool_names,
             "operation": _operation,
         }  # fmt: skip
         return named[as_]
