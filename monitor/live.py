@@ -18,6 +18,7 @@ from monitor.checkpointing import Checkpointer
 from monitor.context import ContextEvent, parse_context
 from monitor.errors import BadInput, DependencyDown, Problem, SinkBusy
 from monitor.features.catalogue import CATALOGUE, CLIENT_CLASSES
+from monitor.receive import Receiver
 from monitor.records import Expanded, RawBatch
 from monitor.rules import Reloader, RuleSet
 from monitor.runner import CHECKS, DeadLetterBox, Runner, RunOptions
@@ -34,6 +35,7 @@ from monitor.source.kafka_source import KafkaSource
 from monitor.source.partitioner import keyed_by_account, not_keyed_remedy
 from monitor.source.protocol import Source
 from monitor.source.reject_limit import RejectLimit
+from monitor.source.spool_source import FileDeadLetters, SpoolSource
 from monitor.store import CheckpointStore, DirectoryStore, require_shape
 from monitor.store.redis_checkpoints import RedisCheckpointStore
 from monitor.store.redis_link import RedisOptions
@@ -51,14 +53,19 @@ class Service:
     http: HttpService | None
     registry: CollectorRegistry
     open_source: Callable[[Runner], Source]
+    receiver: Receiver | None = None
 
     def run(self) -> None:
         """Until a signal, or the end of a source that has one."""
         if self.http is not None:
             self.http.start()
         try:
+            if self.receiver is not None:
+                self.receiver.start()
             self.runner.run(self.open_source)
         finally:
+            if self.receiver is not None:
+                self.receiver.stop()
             if self.http is not None:
                 self.http.stop()
 
@@ -80,6 +87,7 @@ def service(
     """Everything by ``settings``; ``source``, ``store``, ``sink`` and ``dead_letters`` stand in for theirs."""
     registry = process_registry()
     expand = wiring.expansion(settings)
+    spooled = settings.source.read == "spool"
     pipeline = wiring.pipeline(settings, keys=keys, rules=rules, registry=registry, live=True, expand=expand)
     health = Health(CHECKS, on_change=lambda ready: pipeline.observe.telemetry.ready.set(ready))
     health.set("partitions", False, "no partition is assigned yet")
@@ -99,6 +107,7 @@ def service(
         checkpoints=Checkpointer(pipeline, store),
         sink=sink or sinks(settings, redis),
         dead_letters=dead_letters
+        or (FileDeadLetters(settings.ingest.spool / "dead-letters.ndjson") if spooled else None)
         or DeadLetters(LazySender(settings.kafka, settings.kafka.dead_letters), settings.kafka.topic),
         limit=RejectLimit(
             settings.source.reject_limit.ratio,
@@ -131,7 +140,11 @@ def service(
     def open_kafka(runner: Runner) -> Source:
         return KafkaSource(settings.kafka, runner, on_state=say)
 
-    return Service(runner, http, registry, source or open_kafka)
+    def open_spool(runner: Runner) -> Source:
+        return SpoolSource(settings.ingest.spool, settings.ingest.partitions, runner)
+
+    receiver = Receiver(settings, keys, telemetry) if settings.ingest.enabled else None
+    return Service(runner, http, registry, source or (open_spool if spooled else open_kafka), receiver)
 
 
 def _rewind(source: Source, partition: int) -> int | None:

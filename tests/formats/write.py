@@ -47,7 +47,7 @@ CALLS = [
          cost=0.0, finish=None, **{"in": 0}),
     call(75, "team-b", [("user", "Write a haiku about wind."), ("assistant", "Wind in the grass"), ("user", "Again.")],
          "Wind over water", reasoning=0, tools=False, effort="low"),
-    call(90, "team-b", [("user", "Write a haiku about fog.")], "Fog at the window", model="m-small", served="m-small-3"),
+    call(90, "team-b", [("user", "Write a haiku about fog.")], "Fog outside", model="m-small", served="m-small-3"),
     call(131, "team-a", [SYSTEM, ("user", "Label this ticket: password lost.")], "Account", latency=0.75),
 ]  # fmt: skip
 
@@ -302,7 +302,9 @@ def litellm_spend(i: int, c: dict[str, Any]) -> dict[str, Any]:
         "startTime": iso(c["at"], ""), "endTime": iso(c["at"] + c["latency"], ""), "model": c["served"],
         "model_group": c["model"], "user": "someone", "team_id": c["account"],
         "organization_id": f"org-{c['account'][-1]}", "end_user": c["end_user"], "requester_ip_address": c["ip"],
-        "metadata": json.dumps({"error_information": {"error_code": "429"} if failed else None, "user_api_key": SECRET}),
+        "metadata": json.dumps(
+            {"error_information": {"error_code": "429"} if failed else None, "user_api_key": SECRET}
+        ),
         "messages": "{}", "response": "{}", "status": "failure" if failed else "success",
         "session_id": c["conversation"],
     }  # fmt: skip
@@ -375,7 +377,7 @@ def kong(i: int, c: dict[str, Any]) -> dict[str, Any]:
         payload["response"] = json.dumps(openai_response(c, i))
     return {
         "ai": {"proxy": {"payload": payload, "usage": usage, "meta": meta}}, "client_ip": c["ip"],
-        "started_at": int(round(c["at"] * 1000)), "latencies": {"request": int(c["latency"] * 1000), "kong": 5},
+        "started_at": round(c["at"] * 1000), "latencies": {"request": int(c["latency"] * 1000), "kong": 5},
         "workspace": f"org-{c['account'][-1]}", "workspace_name": "default",
         "consumer": {"id": c["account"], "username": "x"}, "authenticated_entity": {"id": f"key-{c['account'][-1]}"},
         "request": {

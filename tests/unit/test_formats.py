@@ -126,7 +126,7 @@ def test_a_prompt_or_an_answer_that_is_json_stays_text():
 
 @pytest.mark.parametrize("text", [b'"\\ud800 x"', b'"\xff x"'])
 def test_a_broken_string_hides_no_request(text):
-    line = foreign.lines("litellm")[1].replace('"Write a haiku about wind."'.encode(), text)
+    line = foreign.lines("litellm")[1].replace(b'"Write a haiku about wind."', text)
     assert line != foreign.lines("litellm")[1]
     assert len(foreign.decoded("litellm", [line]).frame) == 1
 
@@ -310,7 +310,7 @@ fields:
 
 
 def test_an_unknown_format_names_the_known_ones():
-    with pytest.raises(BadInput, match="litelm.*native, auto, bedrock"):
+    with pytest.raises(BadInput, match=r"litelm.*native, auto, bedrock"):
         foreign.formats().reader("litelm")
 
 
