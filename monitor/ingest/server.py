@@ -32,6 +32,7 @@ DEADLINE_S = 60.0
 _READ_S = 10.0
 _LINE = 4_096
 _CHUNK = 1 << 16
+_LINGER_S, _LINGER_BYTES = 1.0, 1 << 22
 _PATH = re.compile(r"^/v1/ingest/([a-z0-9_-]{1,64})/?$")
 
 log = logging.getLogger("monitor.ingest")
@@ -175,6 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
             if no.status == 401:
                 headers["WWW-Authenticate"] = "Bearer"
             self._answer(no.status, {"error": no.message}, headers)
+            self._linger()
             return
         events = self.server.telemetry.ingest_events
         for outcome in ("accepted", "rejected", "ignored"):
@@ -238,6 +240,18 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refusal(415, "bad_request", "Content-Encoding: gzip, deflate, zstd or none") from None
         except ValueError:
             raise _Refusal(400, "bad_request", "the body is not what its Content-Encoding says") from None
+
+    def _linger(self) -> None:
+        """Read on for a little: closing on a client that still sends would reset the connection, answer and all."""
+        try:
+            self.wfile.flush()
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(_LINGER_S)
+            left = _LINGER_BYTES
+            while left > 0 and (part := self.connection.recv(min(left, _CHUNK))):
+                left -= len(part)
+        except OSError:
+            return
 
     def _answer(self, status: int, body: dict[str, Any], headers: dict[str, str]) -> None:
         data = json.dumps(body).encode() + b"\n"

@@ -18,6 +18,11 @@ def rows(first: int, count: int) -> list[Row]:
     return [Row(f"acc-{n % 7}", 1_700_000_000_000 + n, b"value %d" % n) for n in range(first, first + count)]
 
 
+def fill(writer):
+    for start in range(0, 1_000, 10):
+        writer.append(rows(start, 10))
+
+
 def read_all(root, partitions=2, commit=False):
     source = SpoolSource(root, partitions)
     try:
@@ -106,8 +111,7 @@ def test_a_full_spool_is_busy_until_it_was_read(tmp_path, monkeypatch):
     monkeypatch.setattr("monitor.source.spool._SIZE_S", -1.0)
     writer = SpoolWriter(tmp_path, 1, 2_000, segment_bytes=400)
     with pytest.raises(SinkBusy, match="full"):
-        for start in range(0, 1_000, 10):
-            writer.append(rows(start, 10))
+        fill(writer)
     taken = len(read_all(tmp_path, 1, commit=True))
     assert 10 <= taken < 100
     writer.append(rows(5_000, 10))
