@@ -1,4 +1,4 @@
-"""What a log carries and what the monitor can do with it: the figures of ``monitor check``. Keeps no value of a record."""
+"""What a log carries and what the monitor can do with it: the figures of ``monitor check``. Keeps no value."""
 
 from __future__ import annotations
 

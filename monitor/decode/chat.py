@@ -67,7 +67,7 @@ def text_of(value: Any, depth: int = 0) -> str | None:
         parts = [text for part in value if (text := text_of(part, depth + 1))]
         return "\n".join(parts) if parts else None
     if isinstance(value, dict):
-        if value.get("type") in _REASONING:
+        if _kind(value) in _REASONING:
             return None
         for key in ("text", "content", "message.content", "output", "response", "result", "parts"):
             found = value.get(key)
@@ -102,7 +102,7 @@ def read_conversation(value: Any) -> dict[str, Any]:
 
 def _of_messages(messages: list[dict[str, Any]]) -> dict[str, Any]:
     system = [text for m in messages if _role(m) in _SYSTEM and (text := _body(m))]
-    others = [m for m in messages if _role(m) not in _SYSTEM and m.get("type") not in _REASONING]
+    others = [m for m in messages if _role(m) not in _SYSTEM and _kind(m) not in _REASONING]
     found: dict[str, Any] = {"system": "\n".join(system)} if system else {}
     if not others:
         return found
@@ -116,11 +116,16 @@ def _of_messages(messages: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _kind(part: dict[str, Any]) -> str:
+    found = part.get("type")
+    return found if isinstance(found, str) else ""
+
+
 def _role(message: dict[str, Any]) -> str:
     role = message.get("role", message.get("message.role"))
     if isinstance(role, str):
         return role.lower()
-    kind = message.get("type")
+    kind = _kind(message)
     return "assistant" if kind in ("function_call", "tool_call") else "tool" if kind in _TOOL_PARTS else "user"
 
 
@@ -137,7 +142,7 @@ def _is_tool(message: dict[str, Any]) -> bool:
     for key in ("content", "parts"):
         parts = message.get(key)
         if isinstance(parts, list):
-            return any(isinstance(p, dict) and (p.get("type") in _TOOL_PARTS or _TOOL_PARTS & p.keys()) for p in parts)
+            return any(isinstance(p, dict) and (_kind(p) in _TOOL_PARTS or _TOOL_PARTS & p.keys()) for p in parts)
     return False
 
 
@@ -165,7 +170,7 @@ def _answer(value: Any, texts: list[str], found: dict[str, Any], depth: int) -> 
             if isinstance(item, dict | str):
                 _answer(item, texts, found, depth + 1)
         return
-    if not isinstance(value, dict) or value.get("type") in _REASONING:
+    if not isinstance(value, dict) or _kind(value) in _REASONING:
         return
     for key in ("finish_reason", "stop_reason", "stopReason", "finishReason", "completionReason"):
         reason = value.get(key)

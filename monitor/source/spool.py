@@ -16,6 +16,7 @@ import threading
 import time
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -236,10 +237,8 @@ class SpoolWriter:
     def _undo(self, tail: _Tail, size: int) -> None:
         """Take back what was half written; a file object that failed is opened again, its buffer gone."""
         path = self._layout.segment(tail.partition, tail.base)
-        try:
+        with suppress(OSError):
             tail.handle.close()
-        except OSError:
-            pass
         os.truncate(path, size)
         tail.handle, tail.size = path.open("ab"), size
 

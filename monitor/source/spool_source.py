@@ -11,6 +11,7 @@ import os
 import time
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -181,7 +182,7 @@ class SpoolSource:
         self._write_down()
         for partition in offsets:
             bases = self._layout.segments(partition)
-            for base, following in zip(bases, bases[1:], strict=False):
+            for base, following in pairwise(bases):
                 if following <= self._committed[partition]:
                     self._layout.segment(partition, base).unlink(missing_ok=True)
             sync_folder(self._layout.folder(partition))
