@@ -173,3 +173,16 @@ def test_a_flipped_bit_ends_what_is_read(tmp_path):
     broken = bytearray(data)
     broken[len(data) // 2] ^= 1
     assert len(frames(bytes(broken))[0]) == 1
+
+
+def test_nothing_is_acknowledged_or_shown_that_was_not_synced(tmp_path, monkeypatch):
+    writer = SpoolWriter(tmp_path, 1, ROOM)
+    writer.append(rows(0, 3))
+    monkeypatch.setattr("monitor.source.spool.os.fsync", lambda handle: (_ for _ in ()).throw(OSError(5, "I/O error")))
+    with pytest.raises(SinkBusy, match="durable"):
+        writer.append(rows(3, 3))
+    monkeypatch.undo()
+    assert len(read_all(tmp_path, 1)) == 3
+    writer.append(rows(6, 1))
+    assert len(read_all(tmp_path, 1)) == 7, "what waited is synced with the next, and may be a duplicate by then"
+    writer.close()
