@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from feature_rows import engine
 
-from monitor.decode import NATIVE, DecodeOptions, Formats, decode, expander, load_formats
+from monitor.decode import NATIVE, DecodeOptions, Formats, Reader, decode, expander, load_formats
 from monitor.fields import REQUIRED
 from monitor.records import Decoded, RawBatch
 from monitor.sketch import Keyring, Sketcher
@@ -115,8 +115,15 @@ def batch(values: Sequence[bytes | None], partition: int = 0, first: int = 0) ->
     return RawBatch(values, np.full(n, partition, np.int32), offsets, np.full(n, -1, np.int64), {partition: first + n})
 
 
+@cache
+def reader(name: str) -> Reader:
+    """The compiled reader of a packaged format."""
+    return formats().reader(name)
+
+
 def decoded(name: str, values: Sequence[bytes | None], known: Formats | None = None) -> Decoded:
-    expand = None if name == NATIVE else expander((known or formats()).reader(name), "requests", 1 << 20)
+    chosen = reader(name) if known is None else known.reader(name)
+    expand = None if name == NATIVE else expander(chosen, "requests", 1 << 20)
     return decode(batch(values), DecodeOptions(digest_key=b"tests", expand=expand))
 
 

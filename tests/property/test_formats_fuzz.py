@@ -32,7 +32,7 @@ SAMPLES = {name: foreign.lines(name) for name in foreign.CARRIES}
 
 def accounted(name: str, values: list[bytes | None]) -> None:
     """Items of all messages = rows + rejects + ignored, with a known reason each; and no surprise in what comes out."""
-    reader = foreign.formats().reader(name)
+    reader = foreign.reader(name)
     items = 0
     for value in values:
         message = read_message(reader, value, "id", 1 << 20)
@@ -101,7 +101,7 @@ def test_garbage_is_accounted_for(name):
     accounted(name, values)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(
@@ -166,7 +166,7 @@ _MARKS = sorted(
 """First steps of everything that any mapping is known by."""
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     extra=st.dictionaries(st.sampled_from(_MARKS) | st.text(max_size=6), st.sampled_from([*ODD, {"usage": {}}, 5, "x"])),
     dropped=st.sets(st.sampled_from(REQUIRED), max_size=3),
@@ -175,7 +175,7 @@ def test_auto_takes_no_native_record_for_another_format(extra, dropped):
     """Whatever unknown fields it has, and though up to three required ones are missing."""
     record = extra | {k: v for k, v in json.loads(foreign.lines("native")[0]).items() if k not in dropped}
     text = json.dumps(record).encode()
-    auto = foreign.formats().reader(AUTO)
+    auto = foreign.reader(AUTO)
     assert isinstance(auto, Auto)
     assert auto.detect(text) == "native"
     assert read_message(auto, text, "id", 1 << 20).events == [text]
