@@ -18,7 +18,8 @@ from pydantic import Field, TypeAdapter
 
 from monitor.decode.documents import Document, MappingDoc, PartDoc, ValueDoc, validate
 from monitor.decode.mapper import Mapper, Message, Plan, refused
-from monitor.decode.paths import parse, read_json
+from monitor.decode.otlp import FIRST
+from monitor.decode.paths import parse, read_json, read_plain
 from monitor.errors import BadInput, Problem
 from monitor.fields import REQUIRED
 from monitor.records import Expanded, RawBatch, Refused
@@ -86,10 +87,11 @@ class Auto:
         return self._found(value)[0]
 
     def _found(self, value: bytes) -> tuple[str, Any]:
+        binary = self._binary is not None and value[:1] == FIRST
         try:
-            found = read_json(value)
+            found = read_plain(value) if binary else read_json(value)
         except (ValueError, RecursionError):
-            return (self._binary.name if self._binary is not None and value[:1] == b"\n" else NATIVE), None
+            return (self._binary.name if self._binary is not None and binary else NATIVE), None
         record = found[0] if type(found) is list and found else found
         if type(record) is dict and sum(name in record for name in REQUIRED) < _ENOUGH:
             for mapper in self._mappers:

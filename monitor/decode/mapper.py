@@ -8,6 +8,7 @@ least of all a credential.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -101,17 +102,15 @@ class Mapper:
         """The records of a message. One without an id gets ``made_id``, a slash and the item's index."""
         if not value.strip():
             return refused("empty")
+        if self.plan.envelope == "otlp" and value[:1] == otlp.FIRST:
+            with suppress(otlp.NotOtlp):  # JSON that begins with an empty line, after all
+                return self._message(otlp.read_protobuf(value), made_id)
         try:
             found: Any = read_json(value)
         except RecursionError:
             return refused("too_deep")
         except (ValueError, UnicodeError):
-            if self.plan.envelope != "otlp":
-                return refused("not_json" if _is_utf8(value) else "not_utf8")
-            try:
-                return self._message(otlp.read_protobuf(value), made_id)
-            except otlp.NotOtlp:
-                return refused("not_json")
+            return refused("not_json" if self.plan.envelope == "otlp" or _is_utf8(value) else "not_utf8")
         return self.read_parsed(found, made_id)
 
     def read_parsed(self, found: Any, made_id: str) -> Message:

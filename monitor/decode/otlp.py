@@ -23,6 +23,8 @@ from monitor.decode.values import number
 
 Item = dict[str, Any]
 
+FIRST = b"\n"
+"""The first byte of every OTLP message in protobuf: its one field, number 1, with a length."""
 _DEPTH = 16
 _LISTED = re.compile(
     r"^(gen_ai\.prompt|gen_ai\.completion|llm\.prompts|llm\.completions|llm\.input_messages|llm\.output_messages)"
@@ -299,6 +301,13 @@ def _attributes(data: bytes, start: int, end: int, wanted: int) -> dict[str, Any
 
 
 def _pair(data: bytes, start: int, end: int, into: dict[str, Any], depth: int) -> None:
+    if end - start < 128 and data[start] == 0x0A:  # as every encoder writes a short string: key, value, no more
+        at = start + 2 + data[start + 1]
+        if at + 4 <= end and data[at] == 0x12 and data[at + 2] == 0x0A:
+            size = data[at + 3]
+            if data[at + 1] == size + 2 and at + 4 + size == end and size < 128:
+                into[_text(data, start + 2, at)] = _text(data, at + 4, end)
+                return
     key, value = "", None
     for n, wire, a, b in _fields(data, start, end):
         if (n, wire) == (1, 2):

@@ -19,7 +19,8 @@ ROOTS = ("$request", "$response")
 EACH, ANY = "*", "?"
 _NESTED_BYTES = 1 << 24
 
-_read = msgspec.json.Decoder().decode
+read_plain = msgspec.json.Decoder().decode
+"""One JSON value, not mended. Raises ValueError or RecursionError."""
 
 Roots = Mapping[str, Any]
 """Item (under ``""``) and the bodies (under their names) of one record."""
@@ -29,13 +30,13 @@ Getter = Callable[[Roots], Any]
 def read_json(value: bytes | str) -> Any:
     """One JSON value, mended where its bytes or escapes are no text. Raises ValueError or RecursionError."""
     try:
-        return _read(value)
+        return read_plain(value)
     except msgspec.DecodeError:
         raw = value.encode("utf-8", "replace") if isinstance(value, str) else value
-        return _read(mend(raw))
+        return read_plain(mend(raw))
     except UnicodeError:
         raw = value.encode("utf-8", "replace") if isinstance(value, str) else value
-        return _read(mend(raw))
+        return read_plain(mend(raw))
 
 
 def parse(path: str) -> tuple[str, tuple[str, ...]]:
@@ -64,6 +65,20 @@ def getter(path: str) -> Getter:
             return node.get(key) if type(node) is dict else walk(node, steps)
 
         return one
+    if len(steps) == 2 and not {EACH, ANY}.intersection(steps):
+        outer, key = steps
+
+        def two(roots: Roots) -> Any:  # most paths are so, and a mapping tries a hundred of them for each record
+            node = roots[root]
+            if type(node) is dict:
+                node = node.get(outer)
+                if type(node) is dict:
+                    return node.get(key)
+                if node is None:
+                    return None
+            return walk(roots[root], steps)
+
+        return two
     return lambda roots: walk(roots[root], steps)
 
 

@@ -70,6 +70,15 @@ def test_most_samples_hold_credentials():
     assert len(held) >= 8
 
 
+def test_what_is_dropped_cannot_be_read_by_another_way(tmp_path):
+    """`drop` works on the record itself: a path through the body that holds it finds nothing."""
+    text = MINE.replace("envoy_aigw", "litellm").replace("account_id: [x-customer]", "end_user_id: $request/api_key")
+    write(tmp_path, "mine", text)
+    known = load_formats([tmp_path])
+    (event,) = known.reader("mine").read(foreign.lines("litellm")[1], "x").events
+    assert "end_user_id" not in json.loads(event)
+
+
 def test_a_raw_key_in_place_of_its_id_is_not_known():
     (record,) = [json.loads(line) for line in foreign.lines("litellm_spend")[:1]]
     record["api_key"] = "sk-live-1234567890"
