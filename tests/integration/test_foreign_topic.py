@@ -108,12 +108,13 @@ def test_read_as_it_is_every_item_is_decoded_rejected_or_ignored(topic):
     pipeline = wiring.pipeline(every, keys=Keyring.from_seed(1), rules=wiring.load(every), expand=expand)
     source = KafkaSource(settings, topic=name, group=f"read-{next(_names)}")
     letters = DeadLetters(KafkaSender(settings, settings.dead_letters), name)
-    read = 0
+    read, partly = 0, set()
     while not (source.assigned and source.caught_up()):
         batch = source.poll(2, 0.5)
         read += len(batch)
         outcome = pipeline.process(batch)
         letters.put(outcome.rejects)
+        partly |= outcome.partly
     letters.flush()
     pipeline.finish()
     source.close()
@@ -123,6 +124,7 @@ def test_read_as_it_is_every_item_is_decoded_rejected_or_ignored(topic):
     assert counts.events == counts.decoded + sum(counts.rejects.values())
     assert counts.events + counts.ignored == items
     assert counts.decoded == 10
+    assert partly == {(0, 3)}, "the incomplete trace is not one of a row of bad records"
     assert counts.duplicates == 2, "the two good spans of the incomplete trace"
     told = [s.letter for s in dlq_show(settings, limit=9)]
     shown = sorted((letter.offset, letter.index, letter.reason, letter.field) for letter in told)
