@@ -13,7 +13,7 @@ from monitor.decode import available_fields
 from monitor.decode.documents import MappingDoc
 from monitor.decode.formats import json_schema, load_formats, packaged_mappings
 from monitor.errors import BadInput
-from monitor.features.catalogue import CATALOGUE
+from monitor.features.vocabulary import CATALOGUE
 from monitor.fields import FIELDS, REQUIRED
 
 SAMPLES = sorted(foreign.CARRIES)
