@@ -35,10 +35,28 @@ def _options(
 
 def build() -> typer.Typer:
     """The whole application."""
-    from .cli import alerts, backtest, config, demo, doctor, evaluate, features, rules, run, simulate, topics, train
+    from .cli import (
+        alerts,
+        backtest,
+        check,
+        config,
+        demo,
+        doctor,
+        evaluate,
+        features,
+        formats,
+        ingest,
+        rules,
+        run,
+        simulate,
+        topics,
+        train,
+    )
 
     app.command("demo")(demo.demo)
     app.command("run")(run.run)
+    app.command("ingest")(ingest.ingest)
+    app.command("check")(check.check)
     app.command("backtest")(backtest.backtest)
     app.command("simulate")(simulate.simulate)
     app.command("evaluate")(evaluate.evaluate)
@@ -50,6 +68,7 @@ def build() -> typer.Typer:
     app.add_typer(alerts.app, name="alerts")
     app.add_typer(rules.app, name="rules")
     app.add_typer(features.app, name="features")
+    app.add_typer(formats.app, name="formats")
     app.add_typer(config.app, name="config")
     app.add_typer(topics.dlq, name="dlq")
     return app

@@ -20,7 +20,8 @@ from monitor.context import ContextEvent, parse_context
 from monitor.errors import BadInput, DependencyDown, Problem, SinkBusy
 from monitor.features.catalogue import CLIENT_CLASSES
 from monitor.features.vocabulary import CATALOGUE
-from monitor.records import RawBatch
+from monitor.receive import Receiver
+from monitor.records import Expanded, RawBatch
 from monitor.rules import Reloader, RuleSet
 from monitor.runner import CHECKS, DeadLetterBox, Runner, RunOptions
 from monitor.service import Health, HttpService, Signals, Systemd, fields, process_registry
@@ -36,6 +37,7 @@ from monitor.source.kafka_source import KafkaSource
 from monitor.source.partitioner import keyed_by_account, not_keyed_remedy
 from monitor.source.protocol import Source
 from monitor.source.reject_limit import RejectLimit
+from monitor.source.spool_source import FileDeadLetters, SpoolSource
 from monitor.store import CheckpointStore, DirectoryStore, object_store, require_shape
 from monitor.store.links import LinkStore, MemoryLinkStore
 from monitor.store.redis_checkpoints import RedisCheckpointStore
@@ -55,14 +57,19 @@ class Service:
     http: HttpService | None
     registry: CollectorRegistry
     open_source: Callable[[Runner], Source]
+    receiver: Receiver | None = None
 
     def run(self) -> None:
         """Until a signal, or the end of a source that has one."""
         if self.http is not None:
             self.http.start()
         try:
+            if self.receiver is not None:
+                self.receiver.start()
             self.runner.run(self.open_source)
         finally:
+            if self.receiver is not None:
+                self.receiver.stop()
             if self.http is not None:
                 self.http.stop()
 
@@ -84,7 +91,9 @@ def service(
 ) -> Service:
     """Everything by ``settings``; ``source``, ``store``, ``links``, ``sink``, ``dead_letters`` stand in for theirs."""
     registry = process_registry()
-    pipeline = wiring.pipeline(settings, keys=keys, rules=rules, registry=registry, live=True)
+    expand = wiring.expansion(settings)
+    spooled = settings.source.read == "spool"
+    pipeline = wiring.pipeline(settings, keys=keys, rules=rules, registry=registry, live=True, expand=expand)
     health = Health((*CHECKS, "broker"), on_change=lambda ready: pipeline.observe.telemetry.ready.set(ready))
     health.set("broker", True)  # until it is reached the partitions are what is missing
     health.set("partitions", False, "no partition is assigned yet")
@@ -99,12 +108,13 @@ def service(
     pipeline.campaigns.store = links or link_store(settings)
     redis = redis_sink(settings) if sink is None and "redis" in settings.alerts.sinks else None
     context = ContextReader(settings.kafka, settings.kafka.context_topic) if settings.kafka.context_topic else None
-    topic_check = TopicCheck(settings, store)
+    topic_check = TopicCheck(settings, store, expand)
     runner = Runner(
         pipeline=pipeline,
         checkpoints=Checkpointer(pipeline, store),
         sink=sink or sinks(settings, redis),
         dead_letters=dead_letters
+        or (FileDeadLetters(settings.ingest.spool / "dead-letters.ndjson") if spooled else None)
         or DeadLetters(LazySender(settings.kafka, settings.kafka.dead_letters), settings.kafka.topic),
         limit=RejectLimit(
             settings.source.reject_limit.ratio,
@@ -138,7 +148,11 @@ def service(
     def open_kafka(runner: Runner) -> Source:
         return KafkaSource(settings.kafka, runner, on_state=say)
 
-    return Service(runner, http, registry, source or open_kafka)
+    def open_spool(runner: Runner) -> Source:
+        return SpoolSource(settings.ingest.spool, settings.ingest.partitions, runner)
+
+    receiver = Receiver(settings, keys, telemetry) if settings.ingest.enabled else None
+    return Service(runner, http, registry, source or (open_spool if spooled else open_kafka), receiver)
 
 
 def _rewind(source: Source, partition: int) -> int | None:
@@ -187,9 +201,12 @@ class LookAround:
 class TopicCheck:
     """Refuses a topic whose number of partitions changed, or that is not keyed by the account, with the remedy."""
 
-    def __init__(self, settings: Settings, store: CheckpointStore):
+    def __init__(
+        self, settings: Settings, store: CheckpointStore, expand: Callable[[RawBatch], Expanded] | None = None
+    ):
         self._settings = settings
         self._store = store
+        self._expand = expand
         self._shaped = self._keyed = False
         self._partitions: list[int] = []
         self._accounts: list[str | None] = []
@@ -201,11 +218,14 @@ class TopicCheck:
             self._shaped = True
         if self._keyed or not isinstance(source, KafkaSource):
             return
+        import numpy as np
+
         from monitor.source.envelope import read_envelope
 
+        if self._expand is not None:
+            batch = self._expand(batch).batch
         self._partitions += batch.partition[:500].tolist()
         self._accounts += [read_envelope(value).account for value in batch.values[:500]]
-        import numpy as np
 
         placed = np.array(self._partitions, np.int32)
         keyed = keyed_by_account(placed, self._accounts, source.partitions_total)

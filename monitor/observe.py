@@ -39,10 +39,14 @@ class Inactive:
 
 @dataclass(slots=True)
 class Counts:
-    """Where records went: ``events = decoded + rejects``; decoded ones are duplicates, dropped, in rows or waiting."""
+    """Where records went: ``events = decoded + rejects``; decoded ones are duplicates, dropped, in rows or waiting.
+
+    A message of another format may hold several events, or none: ``ignored`` counts items that are no request.
+    """
 
     events: int = 0
     decoded: int = 0
+    ignored: int = 0
     duplicates: int = 0
     dropped: int = 0
     late: int = 0
@@ -69,12 +73,14 @@ class Observer:
     def decoded(self, batch: RawBatch, decoded: Decoded, present: frozenset[str]) -> None:
         """A batch was decoded; ``present`` are the contract fields it had."""
         m, c = self.telemetry, self.counts
-        c.events += len(batch)
+        c.events += len(decoded.frame) + len(decoded.rejects)
         c.decoded += len(decoded.frame)
+        c.ignored += decoded.ignored
         c.fields |= present
         m.records.inc(len(batch))
         m.record_bytes.inc(sum(len(v) for v in batch.values if v is not None))
         m.decoded.inc(len(decoded.frame))
+        m.items_ignored.inc(decoded.ignored)
         m.unknown_fields.inc(decoded.unknown_fields)
         for reject in decoded.rejects:
             c.rejects[reject.reason] = c.rejects.get(reject.reason, 0) + 1

@@ -51,6 +51,8 @@ class Outcome:
 
     alerts: list[Alert]
     rejects: tuple[Reject, ...] = ()
+    partly: frozenset[tuple[int, int]] = frozenset()
+    """Coordinates of messages of which some events were good: they count toward no limit of bad records."""
 
 
 @dataclass(slots=True)
@@ -80,7 +82,7 @@ class Pipeline:
         decoded = self._decode(batch)
         closed = self._tick(self._sketch(decoded), batch.trusted_clock)
         self._link(closed, self.ticks.watermarks_ms)
-        return Outcome(self._judge(closed), decoded.rejects)
+        return Outcome(self._judge(closed), decoded.rejects, decoded.partly)
 
     def finish(self) -> Outcome:
         """The input ends: every open tick closes."""

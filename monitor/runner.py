@@ -161,7 +161,7 @@ class Runner:
             self.step("processed")
             self._deliver(outcome.alerts)
             self.step("delivered")
-            self._reject(batch, outcome.rejects)
+            self._reject(batch, outcome.rejects, outcome.partly)
         self._next.update({p: o for p, o in batch.next_offsets.items() if p in self.source.assigned})
         self._unmute()
 
@@ -308,11 +308,12 @@ class Runner:
         if self.signals.wait(seconds):
             time.sleep(seconds)
 
-    def _reject(self, batch: RawBatch, rejects: Sequence[Reject]) -> None:
+    def _reject(self, batch: RawBatch, rejects: Sequence[Reject], partly: frozenset[tuple[int, int]]) -> None:
         if rejects:
             self._patiently(lambda: self.dead_letters.put(rejects))
             self.pipeline.observe.telemetry.dead_letters.inc(len(rejects))
-        for partition in self.limit.observe(batch, rejects):
+        bad = [r for r in rejects if (r.partition, r.offset) not in partly] if partly else rejects
+        for partition in self.limit.observe(batch, bad):
             self._stopped.add(partition)
             self.source.pause([partition])
             self.pipeline.observe.telemetry.stopped.labels(str(partition)).set(1)

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from .base import FORM, Section, Text, split
 
 Paths = Annotated[tuple[Path, ...], BeforeValidator(split)]
+Texts = Annotated[tuple[Text, ...], BeforeValidator(split)]
 HOUR_S = 3_600
 DAY_S = 86_400
 
@@ -30,8 +31,11 @@ class RejectLimit(Section):
 
 
 class SourceSettings(Section):
-    """Who is scored, and how much that is bad may be read."""
+    """Who is scored, where requests are read, and how much that is bad may be read."""
 
+    read: Literal["kafka", "spool"] = Field(
+        default="kafka", description="Where requests come from: the topic, or what arrived by HTTP (ingest.spool)."
+    )
     entity: Literal["account", "org", "project", "key", "account+end_user"] = Field(
         default="account", description="Who is scored; the topic must be keyed by the account in any case."
     )
@@ -44,6 +48,15 @@ class DecodeSettings(Section):
     max_bytes: int = Field(default=1 << 20, ge=1_024, le=1 << 28, description="A longer record is rejected: oversize.")
     future_s: float = Field(
         default=300.0, ge=0, le=DAY_S, description="A request this far after its record's Kafka timestamp is rejected."
+    )
+    format: Text = Field(
+        default="native",
+        description="Format of the records: native (contract 1), a mapping's name (`monitor formats list`), or auto.",
+    )
+    mappings: Paths = Field(default=(), description="Directories of mappings of your own, beside those of the package.")
+    account_from: Texts = Field(
+        default=(),
+        description="Paths to the account in a foreign format, tried before its mapping's, e.g. metadata/tenant.",
     )
 
 
