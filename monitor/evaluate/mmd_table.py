@@ -46,7 +46,7 @@ def embed_bytes(prompts: pl.Series) -> F64:
         h = (h ^ h >> np.uint64(29)) * np.uint64(0xBF58476D1CE4E5B9)
         sign = np.where(h >> np.uint64(63), 1.0, -1.0)
         out[i] = np.bincount((h >> np.uint64(40) & np.uint64(BYTE_PLACES - 1)).astype(np.int64), sign, BYTE_PLACES)
-    return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-9)
+    return np.asarray(out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-9))
 
 
 def _means(features: F64, rows: npt.NDArray[np.int64]) -> F64:

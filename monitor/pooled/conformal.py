@@ -1,8 +1,8 @@
 """From scores to p-values and thresholds: ranks among harmless pools, order statistics, a tail, fusion by the largest.
 
-A conformal p-value is a rank: (1 + harmless scores at least as high) / (1 + all of them). It holds for any score as long
-as the pools are exchangeable, so ranks are taken within strata and on pools that nothing was fitted on. Higher scores
-are more suspicious; ``nan`` is "don't know", in and out.
+A conformal p-value is a rank: (1 + harmless scores at least as high) / (1 + all of them). It holds for any score as
+long as the pools are exchangeable, so ranks are taken within strata and on pools that nothing was fitted on. Higher
+scores are more suspicious; ``nan`` is "don't know", in and out.
 """
 
 from __future__ import annotations

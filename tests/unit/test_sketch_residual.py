@@ -81,7 +81,7 @@ def test_a_frame_of_three_words_is_heavy_at_the_edges() -> None:
     assert sketch(frames[1].format("x y z"), heavy=closing).residual_share.tolist() == [255 - round(255 / 2)]  # type: ignore[union-attr]
 
 
-WORDS = "lime coal reed moss iron salt clay pine fern rust silk jade".split()
+WORDS = ["lime", "coal", "reed", "moss", "iron", "salt", "clay", "pine", "fern", "rust", "silk", "jade"]
 
 
 def test_room_for_covered_words_is_that_of_the_piece(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """Every prompt of the protocol once: where it is from, on which side it is, its scalars and its keyed 4-word grams.
 
-Files are read by their columns (``kind``, ``group``, ``session_id``, ``turn``, ``prompt``). A keyed gram is only counted
-within one window and kept nowhere else. Knows how to make a sketch by the callable that it is given.
+Files are read by their columns (``kind``, ``group``, ``session_id``, ``turn``, ``prompt``). A keyed gram is only
+counted within one window and kept nowhere else. Knows how to make a sketch by the callable that it is given.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ def read(folder: Path) -> list[tuple[str, pl.DataFrame]]:
     return frames
 
 
-def _role(kind: str) -> int:
+def role_of(kind: str) -> int:
+    """Attack, pipeline or people, by the ``kind`` of a file's rows."""
     if kind.startswith(("distill", "sweep", "benchmark", "attack")):
         return ATTACK
     return PIPELINE if "pipeline" in kind else HUMAN
@@ -100,7 +101,7 @@ def _one(name: str, frame: pl.DataFrame, seed: int) -> pl.DataFrame:
     """A file as the bank's columns; human files are parted by language where a tenth or more is Chinese."""
     absent = [pl.lit(None).alias(c) for c in _COLUMNS if c not in frame.columns]
     frame = frame.with_columns(absent).filter(pl.col("prompt").str.len_chars() > 0)
-    role = _role(str(frame["kind"][0] if len(frame) else ""))
+    role = role_of(str(frame["kind"][0] if len(frame) else ""))
     if role == ATTACK and len(frame) > CAP:
         frame = frame.sample(CAP, seed=seed)
     chinese = (pl.col("lang").cast(pl.String) == "zh").fill_null(False)
@@ -127,8 +128,9 @@ def build(frames: Sequence[tuple[str, pl.DataFrame]], sketching: Sketching, seed
     rows = pl.concat([_one(name, frame, seed) for name, frame in frames])
     role = rows["role"].to_numpy()
     # a template's data set is the first word of its name: its templates share their slots' text
-    key = pl.when(pl.col("role") == PIPELINE).then(pl.col("group").str.extract(r"/([^_]*)")).otherwise(pl.col("session"))
-    side = _units(rows.select(key.alias("key"))["key"], rng) < SIDE_A
+    data_set = pl.col("group").str.extract(r"/([^_]*)")
+    key = pl.when(pl.col("role") == PIPELINE).then(data_set).otherwise(pl.col("session")).alias("key")
+    side = _units(rows.select(key)["key"], rng) < SIDE_A
     texts = rows["prompt"]
     scalars = sketching.scalars(texts.to_list())
     owner, grams = sketching.grams(texts.to_list())

@@ -20,7 +20,7 @@ PAST, RECENT = 600, 300
 def _split(session: I64, recent: int) -> int:
     """Where the recent part begins: at the first prompt of a session, with at most ``recent`` prompts after it."""
     first = np.flatnonzero(np.diff(session, prepend=-1))
-    return int(first[min(np.searchsorted(first, len(session) - recent), len(first) - 1)])
+    return int(first[min(int(np.searchsorted(first, len(session) - recent)), len(first) - 1)])
 
 
 def _one(bank: Bank, side: Side, kind: int, rng: np.random.Generator, attack: str, share: float, seed: int) -> float:

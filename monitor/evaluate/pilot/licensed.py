@@ -1,7 +1,7 @@
 """The shape model that ships: trained on simulated pipelines and on rows whose licence allows it (``ship_ok``).
 
-People are the rows of people. A campaign's text are the seed tasks that the prompts of open instruction generators quote:
-what such a generator makes more of. Simulated people were tried and left out: the simulator's grammar repeats itself,
+People are the rows of people. A campaign's text are the seed tasks that the prompts of open instruction generators
+quote: what such a generator makes more of. Simulated people were tried and left out: the simulator's grammar repeats itself,
 so that de-templating takes 60 % of what they say (.52 of windows at 50 % attacker share instead of .99). That also
 holds for training on simulated text alone: it leaves no campaign to learn from.
 """
@@ -81,7 +81,8 @@ def licensed(frames: Sequence[tuple[str, pl.DataFrame]]) -> Frames:
         elif kind.startswith("distill"):
             tasks = seed_tasks(free["prompt"].cast(pl.String).to_list())
             if tasks:
-                out.append((f"{name}, seed tasks", pl.DataFrame({"prompt": tasks}).with_columns(kind=pl.lit("distill"))))
+                quoted = pl.DataFrame({"prompt": tasks}).with_columns(kind=pl.lit("distill"))
+                out.append((f"{name}, seed tasks", quoted))
     return out
 
 

@@ -11,10 +11,10 @@ import polars as pl
 
 from monitor.pooled import ShapeModel
 from monitor.pooled.conformal import RESIDUAL_EDGES
-from monitor.pooled.shape import F64, FEATURES, KEPT
+from monitor.pooled.shape import F64, KEPT
 
 from ..mmd_table import embed_bytes, mmd_table
-from .bank import ATTACK, HUMAN, Bank, Sketching, build
+from .bank import ATTACK, HUMAN, Bank, Sketching, build, role_of
 from .history_test import history_rows
 from .shape_test import Row, judge, train
 from .tenants import KINDS, Side
@@ -90,8 +90,9 @@ def _left_out_rows(windows: Windows, attacks: Sequence[str], test: str) -> tuple
     rows = []
     for name in attacks:
         teachers = [a for a in plain if a != name]
+        label = test if name in plain else f"{test}, new family"
         if teachers:
-            rows.append(judge(test if name in plain else f"{test}, new family", train(windows, teachers), windows, name))
+            rows.append(judge(label, train(windows, teachers), windows, name))
     return rows, plain
 
 
@@ -164,7 +165,10 @@ def _evasions(
     return rows
 
 
-def _without_shortcuts(frames: Frames, sketching: Sketching, plan: Plan, seed: int, step: Callable[[str], None]) -> list[Row]:
+def _without_shortcuts(
+    frames: Frames, sketching: Sketching, plan: Plan, seed: int, step: Callable[[str], None]
+) -> list[Row]:
+    """The shape model where neither letter case nor length can help it."""
     bank = build(_matched(frames), sketching, seed)
     rng = np.random.default_rng([seed, 2])
     null = tuple(max(len(KINDS), round(n * plan.matched)) for n in plan.null)
@@ -177,12 +181,11 @@ def _without_shortcuts(frames: Frames, sketching: Sketching, plan: Plan, seed: i
 
 
 def _population(frames: Frames, sketching: Sketching, plan: Plan, seed: int) -> list[Row]:
-    """MMD against people of one source alone, as published: words hashed, bytes hashed, and shape scalars."""
+    """MMD against people of one source alone, as published: bytes hashed, and shape scalars."""
     window, null, trials = plan.population
-    people = [(n, f) for n, f in frames if str(f["kind"][0]).startswith("benign") and "pipeline" not in str(f["kind"][0])]
-    name, frame = max(people, key=lambda p: len(p[1]))
-    attacks = {n: f["prompt"].cast(pl.String).head(3000).to_list() for n, f in frames
-               if not str(f["kind"][0]).startswith("benign")}  # fmt: skip
+    roles = {name: role_of(str(frame["kind"][0])) for name, frame in frames}
+    name, frame = max(((n, f) for n, f in frames if roles[n] == HUMAN), key=lambda p: len(p[1]))
+    attacks = {n: f["prompt"].cast(pl.String).head(3000).to_list() for n, f in frames if roles[n] == ATTACK}
     encoders = {
         "bytes": embed_bytes,
         "shape scalars": lambda texts: sketching.scalars(texts.to_list()).astype(np.float64) / 255.0,
@@ -196,6 +199,3 @@ def _population(frames: Frames, sketching: Sketching, plan: Plan, seed: int) -> 
             caught = tuple(row.caught[[0.05, 0.1, 0.25, 0.5, 1.0].index(s)] for s in SHARES)
             rows.append(Row(f"MMD, one population, {label}", row.attack, caught, row.false_positives))
     return rows
-
-
-__all__ = ["FEATURES", "PilotReport", "Plan", "run_pilot"]

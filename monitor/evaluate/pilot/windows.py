@@ -35,11 +35,12 @@ class Windows:
 
     def null(self, side_a: bool) -> Bools:
         """Windows of tenants without an attacker."""
-        return np.array([not a for a in self.attack]) & (self.side_a == side_a)
+        return np.asarray(np.array([not a for a in self.attack]) & (self.side_a == side_a))
 
     def cell(self, attack: str, share: float, side_a: bool = False) -> Bools:
         """Windows of one attack at one share."""
-        return np.array([a == attack for a in self.attack]) & (self.share == share) & (self.side_a == side_a)
+        of = np.array([a == attack for a in self.attack])
+        return np.asarray(of & (self.share == share) & (self.side_a == side_a))
 
 
 def whole(bank: Bank, rows: I64) -> Bools:
