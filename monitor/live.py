@@ -17,7 +17,8 @@ from monitor.alerts import FanOut, FileSink, KafkaSink, LiveOnly, Sink, WebhookS
 from monitor.checkpointing import Checkpointer
 from monitor.context import ContextEvent, parse_context
 from monitor.errors import BadInput, DependencyDown, Problem, SinkBusy
-from monitor.features.catalogue import CATALOGUE, CLIENT_CLASSES
+from monitor.features.catalogue import CLIENT_CLASSES
+from monitor.features.vocabulary import CATALOGUE
 from monitor.records import RawBatch
 from monitor.rules import Reloader, RuleSet
 from monitor.runner import CHECKS, DeadLetterBox, Runner, RunOptions

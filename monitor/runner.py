@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.alerts import Sink
+from monitor.campaigning import LEADER
 from monitor.checkpointing import Checkpointer
 from monitor.errors import DependencyDown, Fenced, MonitorError, SinkBusy
 from monitor.pipeline import Pipeline
@@ -113,6 +114,7 @@ class Runner:
                 self._turn()
                 if self.done(self.source):
                     self._deliver(self.pipeline.finish().alerts)
+                    self._work_campaigns()
                     break
         except BaseException:
             # The state may hold records whose alerts nobody got: handing it over would lose them.
@@ -131,12 +133,19 @@ class Runner:
             self._patiently(lambda: self.check_topic(self.source, batch))
         for part in _split(batch, self._catching_up):
             self._take_in(part)
+        self._work_campaigns()
         now = time.monotonic()
         if now - self._last_checkpoint >= self.options.checkpoint_s:
             self.checkpoint(self._next)
         if self.reloader is not None and self._reload_due(now):
             self._reload(now)
         self._measure(now)
+
+    def _work_campaigns(self) -> None:
+        """Publish what steps closed; the owner of partition 0 works those that every live partition has passed."""
+        leads, found = LEADER in self.source.assigned, list[Alert]()
+        self._patiently(lambda: found.extend(self.pipeline.work_campaigns(leads)))
+        self._deliver(found)
 
     def _take_in(self, batch: RawBatch) -> None:
         if len(batch):
@@ -164,6 +173,7 @@ class Runner:
                 self.source.pause([partition])
                 continue
             self._lost.discard(partition)
+            self.pipeline.campaigns.expect(partition)
             if saved is not None:
                 self.source.seek(partition, saved.next_offset)
                 self._next[partition] = saved.next_offset
