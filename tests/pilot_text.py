@@ -1,4 +1,4 @@
-"""Prompts of people, pipelines and instruction sets from invented words, as the frames that the pilot's protocol reads."""
+"""Prompts of people, pipelines and instruction sets from invented words, as frames of the pilot's protocol."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def frames(seed: int, people: int = 1000, each: int = 40) -> list[tuple[str, pl.
         return PEOPLE[int(rng.integers(len(PEOPLE)))].format(_words(rng, int(rng.integers(3, 40))))
 
     def told(tail: str) -> str:
-        return f"{COMMANDS[int(rng.integers(len(COMMANDS)))].capitalize()} {_words(rng, int(rng.integers(6, 12)))}{tail}"
+        command = COMMANDS[int(rng.integers(len(COMMANDS)))].capitalize()
+        return f"{command} {_words(rng, int(rng.integers(6, 12)))}{tail}"
 
     session = np.cumsum(rng.random(people) < 0.4)
     turn = np.arange(people) - np.searchsorted(session, session)
@@ -41,8 +42,9 @@ def frames(seed: int, people: int = 1000, each: int = 40) -> list[tuple[str, pl.
         frame = f"{_words(rng, 6)}: {{}} {_words(rng, 5)}"
         pipelines += [frame.format(_words(rng, int(rng.integers(5, 15)))) for _ in range(each)]
         groups += [f"d{k % 8}_{k}"] * each
+    ids = [f"s{s}" for s in session]
     return [
-        ("sessions", _frame("benign_human", [said() for _ in range(people)], session_id=[f"s{s}" for s in session], turn=turn)),
+        ("sessions", _frame("benign_human", [said() for _ in range(people)], session_id=ids, turn=turn)),
         ("people", _frame("benign_human", [said() for _ in range(people)])),
         ("pipelines", _frame("benign_app_pipeline", pipelines, group=groups)),
         ("first", _frame("distill", [told(".") for _ in range(700)])),

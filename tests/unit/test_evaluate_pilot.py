@@ -133,15 +133,18 @@ def test_what_is_written(made: PilotReport, tmp_path: Path) -> None:
 
 def test_seed_tasks_are_read_from_generators() -> None:
     listed = "Come up with a series of tasks:\n1. Name three rivers of the north.\n2."
-    asked = "List of 20 tasks:\n###\n1. Instruction: Sort these\n1. Input:\nb\na\n1. Output:\na b\n###\n2. Instruction: Rhyme.\n2. Input:\n<noinput>\n2. Output:\nx\n"
+    asked = (
+        "List of 20 tasks:\n###\n1. Instruction: Sort these\n1. Input:\nb\na\n1. Output:\na b\n###\n"
+        "2. Instruction: Rhyme.\n2. Input:\n<noinput>\n2. Output:\nx\n"
+    )
     assert seed_tasks([listed, asked, listed]) == ["Name three rivers of the north.", "Sort these\nb\na", "Rhyme."]
 
 
 def test_only_rows_that_may_be_shipped_train_the_model_that_ships() -> None:
     free = [(n, f.with_columns(ship_ok=pl.int_range(pl.len()) % 2 == 0)) for n, f in pilot_text.frames(2)]
     assert [n for n, _ in licensed(free)] == ["sessions", "people"]
-    quoting = pl.DataFrame({"kind": "distill", "prompt": [f"Tasks:\n{i}. {p}" for i, p in enumerate(free[3][1]["prompt"])],
-                            "ship_ok": True})  # fmt: skip
+    lists = [f"Tasks:\n{i}. {p}" for i, p in enumerate(free[3][1]["prompt"])]
+    quoting = pl.DataFrame({"prompt": lists}).with_columns(kind=pl.lit("distill"), ship_ok=True)
     taken = licensed([*free[:1], ("generator", quoting)])
     assert len(taken[0][1]) == len(free[0][1]) // 2
     assert taken[1][0] == "generator, seed tasks"

@@ -1,9 +1,9 @@
 """The shape model that ships: trained on simulated pipelines and on rows whose licence allows it (``ship_ok``).
 
 People are the rows of people. A campaign's text are the seed tasks that the prompts of open instruction generators
-quote: what such a generator makes more of. Simulated people were tried and left out: the simulator's grammar repeats itself,
-so that de-templating takes 60 % of what they say (.52 of windows at 50 % attacker share instead of .99). That also
-holds for training on simulated text alone: it leaves no campaign to learn from.
+quote: what such a generator makes more of. Simulated people were tried and left out: the simulator's grammar repeats
+itself, so that de-templating takes 60 % of what they say (.52 of windows at 50 % attacker share instead of .99). That
+also holds for training on simulated text alone: it leaves no campaign to learn from.
 """
 
 from __future__ import annotations
