@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-PEOPLE = ("how do i {0}?", "can you help me with {0}, please", "my {0} does not work", "hi, i want {0}", "{0}",
-          "what is {0}? we need it", "why would you {0}?", "tell me about {0}", "thanks, and {0}?")  # fmt: skip
+OPENINGS = ("how", "what", "why", "can", "", "", "", "tell", "the")
+SAID = ("i", "my", "you", "please", "we")
 COMMANDS = ("write", "explain", "describe", "list", "create", "generate", "name", "summarize", "compare", "design")
 
 
@@ -29,7 +29,10 @@ def frames(seed: int, people: int = 1000, each: int = 40) -> list[tuple[str, pl.
     rng = np.random.default_rng(seed)
 
     def said() -> str:
-        return PEOPLE[int(rng.integers(len(PEOPLE)))].format(_words(rng, int(rng.integers(3, 40))))
+        # no three words at either end that others share, or every prompt would be a template's
+        middle = " ".join(word for word in SAID if rng.random() < 0.3)
+        opening, more = OPENINGS[int(rng.integers(len(OPENINGS)))], _words(rng, int(rng.integers(3, 40)))
+        return f"{opening} {_words(rng, 2)} {middle} {more}{'?' if rng.random() < 0.4 else ''}".strip()
 
     def told(tail: str) -> str:
         command = COMMANDS[int(rng.integers(len(COMMANDS)))].capitalize()

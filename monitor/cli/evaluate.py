@@ -55,7 +55,7 @@ def evaluate(
     trace: Annotated[list[Path] | None, typer.Option(help="Parquet of arrivals and tokens for --prompts.")] = None,
     pilot: Annotated[
         Path | None,
-        typer.Option(help="Folder of prompts_*.parquet: tests on text over composed tenants, a quarter of an hour."),
+        typer.Option(help="Folder of prompts_*.parquet: tests on text over composed tenants."),
     ] = None,
     fit: Annotated[
         Path | None, typer.Option(help="With --pilot: train the shape model that ships, from ship_ok rows, into FILE.")

@@ -3,7 +3,8 @@
 The only test of the pilot that caught every source of attack text without an attack label: it needs no model of what
 an attack looks like, only a past. Statistic: squared MMD between past and recent requests by random Fourier features
 (Rahimi and Recht 2007) at four bandwidths; its z against shuffles of whole sessions, because the turns of one
-conversation resemble each other. Expect thresholds of z = 8 to 11, not 3: sessions drift, also of honest accounts.
+conversation resemble each other. Thresholds come from harmless accounts, never from a normal table: composed tenants
+put 1 % above z = 2.7, the pilot's (whose sessions drifted) above 8.4, and real accounts change products.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _TURN: Final = 4096
 _PHASE: Final = 1 << 12
 _BANDWIDTHS: Final = (0.5, 1.0, 2.0, 4.0)
 _UNIT: Final = 90.0
-"""Typical distance between two prompts' scalars, after the weights below: the median over the pilot's human text."""
+"""Distance between two prompts' scalars, after the weights below, that the middle bandwidths resolve."""
 _FLAG: Final = 0.25
 """Weight of a scalar that is 0 or 255 (the last 11 of 24) beside one that takes every value."""
 _FLAGS: Final = 11
