@@ -7,13 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from monitor import wiring
 from monitor.alerts import FileSink
 from monitor.backtest import backtest
 from monitor.context import ContextEvent, read_context
 from monitor.errors import BadInput
 from monitor.settings import Settings, load_settings
-from monitor.sketch import Keyring
+from monitor.sketch import Keyring, Sketcher
+from monitor.sketch.kernel import SCALARS
+from monitor.sketch.sketcher import texts_of
 from monitor.source.readers import read_blocks
 
 _CONTEXT_LINE = 1 << 16
@@ -78,6 +83,25 @@ class Detector:
     def without(self, *path: str) -> Detector:
         """The same with a switch of the settings off: ``without("score", "anomaly", "enabled")``."""
         return Detector(_off(self.settings, path), self.rules, self.seed)
+
+
+class PromptSketches:
+    """Sketches of bare prompts, as the evaluation's protocols ask for them; the key is made from ``seed``."""
+
+    def __init__(self, seed: int):
+        self._sketcher = Sketcher(Keyring.from_seed(seed))
+
+    def scalars(self, texts: Sequence[str]) -> npt.NDArray[np.uint8]:
+        """The 24 shape scalars of each text, (n, 24)."""
+        made = self._sketcher.sketch_texts(texts_of(texts), None, np.zeros(len(texts), np.int64), want=SCALARS)
+        return made.shape
+
+    def grams(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint64]]:
+        """Every 4-word gram once a text: its row, rising, and its keyed hash. To be counted at once, not kept."""
+        held = texts_of(texts)
+        if held is None:
+            return np.empty(0, np.int32), np.empty(0, np.uint64)
+        return self._sketcher.grams(held, 0)
 
 
 def _off(section: Any, path: Sequence[str]) -> Any:

@@ -55,6 +55,13 @@ def evaluate(
         typer.Option(help="Parquet of prompts, by `kind` benign or hostile: adds a semi-real world a hostile file."),
     ] = None,
     trace: Annotated[list[Path] | None, typer.Option(help="Parquet of arrivals and tokens for --prompts.")] = None,
+    pilot: Annotated[
+        Path | None,
+        typer.Option(help="Folder of prompts_*.parquet: tests on text over composed tenants."),
+    ] = None,
+    fit: Annotated[
+        Path | None, typer.Option(help="With --pilot: train the shape model that ships, from ship_ok rows, into FILE.")
+    ] = None,
     config: ConfigOption = None,
     rules: RulesOption = None,
     work: WorkOption = None,
@@ -68,6 +75,11 @@ def evaluate(
     from ..errors import BadInput, Problem
 
     logs = [*(log or ()), *(more or ())]
+    if pilot is not None:
+        if alerts or truth or logs or suite:
+            raise BadInput([Problem("arguments", 0, "--pilot reads prompts alone; leave logs, alerts and suites out")])
+        _pilot(pilot, fit, first_seed, json_, markdown, quiet)
+        return
     if suite is not None:
         if alerts or truth or logs:
             raise BadInput([Problem("arguments", 0, "--suite makes its own logs; leave --alerts, --truth, --log out")])
@@ -147,6 +159,32 @@ def drill(
     write_drill(report, json_)
     if not quiet:
         out.print(report.page(), markup=False, soft_wrap=True, end="")
+
+
+def _pilot(
+    folder: Path, fit: Path | None, seed: int, json_: Path | None, markdown: Path | None, quiet: bool
+) -> None:
+    """The pilot's protocol, or the model that ships."""
+    from ..errors import BadInput, Problem
+    from ..evaluate.pilot import Plan, report, run_pilot
+    from ..evaluate.pilot.bank import read
+    from ..evaluate.pilot.licensed import fit_shipped
+    from ..offline import PromptSketches
+    from ..pooled import ShapeModel
+
+    frames, sketching = read(folder), PromptSketches(seed)
+    try:
+        if fit is not None:
+            fit.write_text(fit_shipped(frames, sketching, seed).to_json(), "utf-8")
+            return
+        with _steps("pilot", quiet) as progress:
+            made = run_pilot(frames, sketching, Plan(), seed, ShapeModel.shipped(), progress)
+    except ValueError as e:
+        raise BadInput([Problem(str(folder), 0, str(e))]) from None
+    report.write(made, json_, markdown)
+    if not quiet:
+        for table in report.tables(made):
+            _print(table)
 
 
 def _detector(config: Path | None, rules: Path | None) -> Detector:

@@ -7,7 +7,7 @@ between the two is the reason why a per-account MMD raises no alarm here. Knows 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,9 @@ import polars as pl
 
 from .baselines import F64, Mmd, embed
 
+Encoder = Callable[[pl.Series], F64]
+"""Prompts as vectors, (n, d)."""
+BYTE_PLACES = 512
 SHARES = (0.05, 0.10, 0.25, 0.50, 1.0)
 
 
@@ -28,6 +31,22 @@ class MmdRow:
     window: int
     false_positives: float
     caught: tuple[float, ...]
+
+
+def embed_bytes(prompts: pl.Series) -> F64:
+    """Prompts as unit vectors, (n, 512): signed hashes of lower-cased bytes, three and four in a row."""
+    out = np.zeros((len(prompts), BYTE_PLACES))
+    for i, text in enumerate(prompts.fill_null("").to_list()):
+        b = np.frombuffer(text.lower().encode()[:4096], np.uint8).astype(np.uint64)
+        if len(b) < 4:
+            continue
+        three = b[:-2] << np.uint64(16) | b[1:-1] << np.uint64(8) | b[2:]
+        grams = np.concatenate([three, three[:-1] << np.uint64(8) | b[3:] | np.uint64(1 << 40)])
+        h = grams * np.uint64(0x9E3779B97F4A7C15)
+        h = (h ^ h >> np.uint64(29)) * np.uint64(0xBF58476D1CE4E5B9)
+        sign = np.where(h >> np.uint64(63), 1.0, -1.0)
+        out[i] = np.bincount((h >> np.uint64(40) & np.uint64(BYTE_PLACES - 1)).astype(np.int64), sign, BYTE_PLACES)
+    return np.asarray(out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-9))
 
 
 def _sums(features: F64, rows: npt.NDArray[np.int64]) -> F64:
@@ -68,8 +87,10 @@ def mmd_table(
     trials: int = 60,
     false_positives: float = 0.01,
     seed: int = 0,
+    encoder: Encoder = embed,
+    protocols: Sequence[str] = ("one population", "many tenants"),
 ) -> list[MmdRow]:
-    """Both protocols for each attack text. ``benign`` maps a group (a data set, a template) to its prompts.
+    """Both ``protocols`` for each attack text. ``benign`` maps a group (a data set, a template) to its prompts.
 
     Half of each group is the reference, the other half gives null and host windows, so no prompt is on both
     sides. Thresholds are the 1 - ``false_positives`` quantile of ``null`` windows.
@@ -77,14 +98,14 @@ def mmd_table(
     rng = np.random.default_rng(seed)
     texts = [t for group in benign.values() for t in group]
     groups = np.repeat(np.arange(len(benign)), [len(g) for g in benign.values()])
-    x = embed(pl.Series(texts, dtype=pl.String))
+    x = encoder(pl.Series(texts, dtype=pl.String))
     reference = rng.random(len(x)) < 0.5
     mmd = Mmd(x[reference], rng)
     held = mmd.features(x[~reference])
-    hostile = {name: mmd.features(embed(pl.Series(list(t), dtype=pl.String))) for name, t in attacks.items()}
+    hostile = {name: mmd.features(encoder(pl.Series(list(t), dtype=pl.String))) for name, t in attacks.items()}
     rows = []
-    for protocol, many in (("one population", False), ("many tenants", True)):
-        side = _Side(held, groups[~reference], rng, many)
+    for protocol in protocols:
+        side = _Side(held, groups[~reference], rng, protocol == "many tenants")
         limit = float(np.quantile(mmd.distance(_sums(held, side.windows(null, window)) / window), 1 - false_positives))
         again = float((mmd.distance(_sums(held, side.windows(null, window)) / window) > limit).mean())
         for name, features in hostile.items():

@@ -192,8 +192,8 @@ def _scalars(
 
 
 def grams(texts: Texts, keys: U64Array) -> tuple[npt.NDArray[np.int32], U64Array]:
-    """Every 4-word gram of each valid text (of its template, slots masked), once a text: (row, hash), by row."""
-    room = len(texts.data) // 2 + GRAM
+    """Every 4-word gram of each valid text and its edges (slots masked), once a text: (row, hash), by row."""
+    room = len(texts.data) // 2 + 4 * len(texts) + GRAM
     hashes, rows, found = np.empty(room, np.uint64), np.empty(room, np.int32), 0
     words = Words(len(texts))
     for start, stop in pieces(texts.offsets):

@@ -19,6 +19,7 @@ from .siphash import ONE, ZERO, U8Array, U64Array, rotl, sip_words
 
 BINS = 64
 GRAM = 4  # words of a heavy gram
+EDGE = 3  # and of one that opens or closes a text
 _PLAIN_ENOUGH = 4  # words that masks must leave, or the text is not read as a template
 _S32, _S33, _S58 = np.uint64(32), np.uint64(33), np.uint64(58)
 _BIN_BITS = np.uint64((1 << 58) - 1)
@@ -56,6 +57,12 @@ def gram(hashes: U64Array, i: int, size: int, keys: U64Array) -> np.uint64:
         h ^= rotl(hashes[i + 2] * keys[K_MUL2], _R42)
     h = mix(h)
     return mix(h ^ hashes[i + 3] * keys[K_CHAIN]) if size > 3 else h
+
+
+@njit
+def edge_gram(hashes: U64Array, n: int, keys: U64Array, last: bool) -> np.uint64:
+    """Hash of the first or the last three of ``n`` words as such: where a frame is short, its place makes it one."""
+    return mix(gram(hashes, n - EDGE if last else 0, EDGE, keys) ^ keys[K_TEXT1 if last else K_TEXT0])
 
 
 @njit
@@ -179,7 +186,7 @@ def gram_rows(
     wanted: U8Array, keys: U64Array, w_hash: U64Array, w_at: I64Array, m_hash: U64Array, m_at: I64Array,
     counts: I64Array, first_row: int, grams: U64Array, rows: I32Array, found: int,
 ) -> int:  # fmt: skip
-    """Append every 4-word gram of each row, with the row's number from ``first_row``: how many there are then."""
+    """Append every 4-word gram of each row and its two edges, with the row's number: how many there are then."""
     for r in range(len(wanted)):
         if wanted[r] == 0:
             continue
@@ -189,4 +196,9 @@ def gram_rows(
             grams[found] = gram(words, i, GRAM, keys)
             rows[found] = first_row + r
             found += 1
+        if len(words) >= EDGE:
+            for last in (False, True):
+                grams[found] = edge_gram(words, len(words), keys, last)
+                rows[found] = first_row + r
+                found += 1
     return found

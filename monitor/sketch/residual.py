@@ -1,8 +1,10 @@
 """A text without its heavy grams: what is left of a prompt when the wrapper that everyone uses is taken off.
 
-A heavy gram is four words in a row that many prompts share. A wrapper such as an instruction frame makes every prompt
-a template; dropping such prompts leaves nothing to look at, so the shared words are subtracted and the rest is measured
-again. Knows no scalars: it makes bytes, which go the same way as the text did.
+A heavy gram is four words in a row that many prompts share, or three with which many open or close: a frame such as
+"Summarise this:" has no fourth word. Without the edges such pipelines pass for people, and a campaign hidden in a
+pipeline is found in .05 of windows instead of .95 (the pilot's protocol, 25 % attacker share). A wrapper such as an
+instruction frame makes every prompt a template; dropping such prompts leaves nothing to look at, so the shared words
+are subtracted and the rest is measured again. Knows no scalars: it makes bytes, which go the same way as the text did.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import numpy as np
 
 from monitor.jit import njit
 
-from .prints import GRAM, gram, is_template
+from .prints import EDGE, GRAM, edge_gram, gram, is_template
 from .scan import F_MASK, I64Array
 from .siphash import U8Array, U64Array
 
@@ -63,6 +65,11 @@ def strip_heavy(
     for i in range(n - GRAM + 1):
         if is_heavy(heavy, gram(hashes, i, GRAM, keys)):
             covered[i : i + GRAM] = 1
+    if n >= EDGE:
+        if is_heavy(heavy, edge_gram(hashes, n, keys, False)):
+            covered[:EDGE] = 1
+        if is_heavy(heavy, edge_gram(hashes, n, keys, True)):
+            covered[n - EDGE : n] = 1
     taken, size, dropped = begin, 0, 0
     for i in range(n + 1):
         if i < n and not covered[i]:
@@ -91,7 +98,8 @@ def strip_rows(
     rest: U8Array, rest_offsets: I64Array, share: U8Array,
 ) -> None:  # fmt: skip
     """The rows' texts without heavy words, one after another in ``rest``; ``share``: words left, of 255."""
-    covered = np.empty(max(w_at[-1], m_at[-1]) + 1, np.uint8)
+    # not at[-1]: a piece may hold fewer rows than there is room for
+    covered = np.empty(max(w_at[len(wanted)], m_at[len(wanted)]) + 1, np.uint8)
     rest_offsets[0] = 0
     for r in range(len(wanted)):
         at = rest_offsets[r]

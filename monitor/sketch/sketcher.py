@@ -117,7 +117,8 @@ class Sketcher:
         return made
 
     def grams(self, texts: Texts, slot: int) -> tuple[npt.NDArray[np.int32], U64Array]:
-        """Every 4-word gram of each text, once a text: (row, keyed hash), by row. What heavy grams are counted from.
+        """Every 4-word gram of each text, and its first and last three words as such, once a text: (row, keyed hash),
+        by row. What heavy grams are counted from.
 
         Transient: they must not be kept by request.
         """

@@ -120,7 +120,7 @@ def _rows(log: Path, settings: Settings, per_account: int, seed: int) -> pl.Data
     )
     settings = settings.model_copy(update={"score": off})
     pipeline = wiring.pipeline(settings, keys=Keyring.from_seed(seed), rules=wiring.load(settings))
-    source = FileSource([log], settings.features.partitions, max_bytes=settings.decode.max_bytes, format="native")
+    source = FileSource([log], settings.features.partitions, max_bytes=settings.decode.max_bytes)
     kept = []
     while not source.finished:
         batch = source.poll(_POLL, 0.0)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from monitor.sketch import SHAPE_NAMES, HeavyGrams, Keyring, Sketcher
+import numpy as np
+import pytest
+
+from monitor.sketch import SHAPE_NAMES, HeavyGrams, Keyring, Sketcher, kernel, residual
 from monitor.sketch.sketcher import TextSketches, texts_of
 
 SKETCHER = Sketcher(Keyring.from_seed(5))
@@ -64,3 +67,38 @@ def test_residual_keeps_slots_of_a_fully_heavy_text() -> None:
     assert made.residual[0, SHAPE_NAMES.index("has_question")] == 255
     assert made.residual[0, SHAPE_NAMES.index("digit_share")] > 0
     assert made.residual[0, SHAPE_NAMES.index("politeness")] == 0
+
+
+def test_a_frame_of_three_words_is_heavy_at_the_edges() -> None:
+    frames = ["Summarise the review: {} and nothing else", "{} is this right", "the review asks to summarise {} ok"]
+    insides = [f"{a} {b} {c}" for a, b, c in zip(WORDS, WORDS[1:], WORDS[2:], strict=False)]
+    heavy = heavy_of([frames[0].format(i) for i in insides], len(insides))
+    made = sketch(frames[0].format("a b c d"), frames[2].format("a b c d"), heavy=heavy)
+    assert made.residual_share is not None
+    # "Summarise the review" opens it and "and nothing else" closes it; in the middle of a text the words are plain
+    assert made.residual_share.tolist() == [255 - round(255 * 6 / 10), 255]
+    closing = heavy_of([frames[1].format(i) for i in insides], len(insides))
+    assert sketch(frames[1].format("x y z"), heavy=closing).residual_share.tolist() == [255 - round(255 / 2)]  # type: ignore[union-attr]
+
+
+WORDS = ["lime", "coal", "reed", "moss", "iron", "salt", "clay", "pine", "fern", "rust", "silk", "jade"]
+
+
+def test_room_for_covered_words_is_that_of_the_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A piece of fewer rows than there is room for once wrote past its array; Python checks what a kernel does not."""
+    real = residual.strip_heavy
+
+    def checked(*args: Any) -> tuple[int, int]:
+        n, covered = args[6], args[9]
+        assert n <= len(covered)
+        return real(*args)
+
+    monkeypatch.setattr(residual, "strip_heavy", checked)
+    monkeypatch.setattr(kernel, "strip_rows", residual.strip_rows.py_func)  # type: ignore[attr-defined]
+    monkeypatch.setattr(kernel, "PIECE_BYTES", 400)
+    frame = "please do keep the following words in mind {} and answer in one line"
+    prompts = [frame.format(" ".join(WORDS[i % 9 : i % 9 + 3])) for i in range(20)]
+    heavy = heavy_of(prompts, 20)
+    made = sketch(*prompts, heavy=heavy)
+    assert made.residual_share is not None
+    assert np.unique(made.residual_share).tolist() == [255 - round(255 * 13 / 16)]
