@@ -41,8 +41,8 @@ def linked(days: Iterator[DayRows], start_ts: float, options: CampaignOptions | 
         # those who never called stand nowhere: counted as tenants they would make every coincidence a surprise
         org = org.sort("account")
         seen = org["account"].to_numpy()
-        _, tenant = np.unique(org["org"].to_numpy(), return_inverse=True)
-        tenant = tenant.astype(np.int32)
+        _, number_of = np.unique(org["org"].to_numpy(), return_inverse=True)
+        tenant = number_of.astype(np.int32)
         place = pl.Series("account", np.searchsorted(seen, table["account"].to_numpy()).astype(np.uint32))
         links = table.with_columns(place, count=pl.lit(1, pl.Int64), first=pl.lit(0, pl.Int32))
         found = components(shared_values(links, tenant), tenant, len(seen), options.margin_bits)
