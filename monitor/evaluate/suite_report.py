@@ -11,6 +11,7 @@ from statistics import mean, median
 
 from rich.table import Table
 
+from ..plain import cell
 from . import report
 from .fairness import TESTS
 from .mmd_table import SHARES
@@ -224,7 +225,7 @@ def suite_tables(suite: SuiteReport) -> list[Table]:
         for i, name in enumerate(header):
             table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(cell, row))
         out.append(table)
     return out
 
