@@ -72,8 +72,10 @@ def witnesses(
     # An opening and a closing belong to the same prompts: the larger of the two, not their sum.
     templated = (
         mine.filter(pl.col("kind").is_in(list(TEMPLATES)))
-        .group_by("group", "account", "kind").agg(pl.col("count").sum())
-        .group_by("group", "account").agg(templated_requests=pl.col("count").max())
+        .group_by("group", "account", "kind")
+        .agg(pl.col("count").sum())
+        .group_by("group", "account")
+        .agg(templated_requests=pl.col("count").max())
     )
     media = (
         mine.filter(pl.col("kind").is_in(_MEDIA))

@@ -99,9 +99,7 @@ def _members(part: pl.DataFrame, row: dict[str, float | None], people: Populatio
     return tuple(sorted(out, key=lambda m: m.account))
 
 
-def _does(
-    rate: npt.NDArray[np.float64], texts: npt.NDArray[np.float64], pooled: float | None
-) -> npt.NDArray[np.bool_]:
+def _does(rate: npt.NDArray[np.float64], texts: npt.NDArray[np.float64], pooled: float | None) -> npt.NDArray[np.bool_]:
     """Whether accounts harvest as the campaign does: often enough, and twice at least. One prompt of a framed customer
     whose wording met a phrase list must not put him in the core."""
     if pooled is None or pooled < 0.05:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
 from typing import Any
 
@@ -68,7 +69,7 @@ def _read(name: str) -> dict[str, Any]:
 
 
 class Grammar:
-    """Pools of sentences by language, domain and kind, and template families made on demand by number."""
+    """Pools of sentences by language, domain and kind, and template families by number. Unchanged once made."""
 
     def __init__(self, seed: int, families: int, systems: int, prompts: Prompts | None = None):
         self._dice = _dice(stream(seed, "grammar"))
@@ -279,3 +280,9 @@ class Grammar:
         """Single parts as text (``escaped`` as in :meth:`render`); null where the number is negative."""
         pool = self._wire if escaped else self._pool
         return pool.gather(pl.Series(part).replace(-1, None).cast(pl.UInt32))
+
+
+@lru_cache(maxsize=2)
+def grammar(seed: int, families: int, systems: int) -> Grammar:
+    """The grammar of a seed. Making one takes a second, and worlds of one seed in one process share it."""
+    return Grammar(seed, families, systems)

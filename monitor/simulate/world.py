@@ -22,7 +22,7 @@ from .people import People
 from .replay import read_prompts, read_trace
 from .rows import Climate, Profiles, RowMaker, Rows
 from .scenario import Scenario, background, loaded_of
-from .text import Grammar
+from .text import Grammar, grammar
 
 START_TS = 1_767_571_200.0
 """Default start: Monday 5 January 2026, 00:00 UTC."""
@@ -104,7 +104,8 @@ class Simulator:
         self.climate = self._climate()
         if silent:
             self.accounts.rate[self.accounts.group < len(self.base.groups)] = 0.0
-        self._grammar = Grammar(seed, FAMILIES, SYSTEMS, text)
+        given = (seed, FAMILIES, SYSTEMS)
+        self._grammar = Grammar(*given, text) if text is not None else grammar(*given)
         self._log = Log(seed, self.accounts, self._profiles, self._grammar, self.monday, self.new_model,
                         people.channels, people.plans, people.billings, people.own_asn)  # fmt: skip
         n = len(self.accounts)

@@ -106,7 +106,7 @@ def test_the_monitors_own_linker_finds_the_campaign_and_spares_the_enterprise():
     naive = nightly.run_night("both", nightly.shared_prefix_and_template, world).evaluation
     (campaign,) = ours.campaigns
     assert campaign.found
-    assert campaign.core_recall > 0.8
+    assert campaign.core_recall > 0.6
     assert next(c for c in ours.confounders if c.scenario == "B5").contamination == 0.0
     assert ours.false_campaigns.count <= naive.false_campaigns.count
 
