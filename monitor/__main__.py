@@ -35,7 +35,22 @@ def _options(
 
 def build() -> typer.Typer:
     """The whole application."""
-    from .cli import alerts, backtest, config, demo, doctor, evaluate, features, rules, run, simulate, topics
+    from .cli import (
+        backtest,
+        casework,
+        config,
+        demo,
+        doctor,
+        evaluate,
+        evidence,
+        exceptions,
+        features,
+        privacy,
+        rules,
+        run,
+        simulate,
+        topics,
+    )
 
     app.command("demo")(demo.demo)
     app.command("run")(run.run)
@@ -46,7 +61,14 @@ def build() -> typer.Typer:
     app.command("rekey")(topics.rekey)
     app.command("doctor")(doctor.doctor)
     app.command("fields")(features.list_fields)
-    app.add_typer(alerts.app, name="alerts")
+    app.command("report")(evidence.report)
+    app.command("verify")(evidence.verify)
+    app.command("forget")(privacy.forget)
+    app.command("hold")(privacy.hold)
+    app.command("inventory")(privacy.inventory)
+    app.command("readings")(privacy.readings)
+    app.add_typer(casework.app, name="alerts")
+    app.add_typer(exceptions.app, name="exceptions")
     app.add_typer(rules.app, name="rules")
     app.add_typer(features.app, name="features")
     app.add_typer(config.app, name="config")

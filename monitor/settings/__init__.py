@@ -10,6 +10,7 @@ from .base import Section
 from .connections import HttpSettings, KafkaSettings, LogSettings, RedisSettings
 from .example import example_yaml
 from .loading import ENV_PREFIX, json_schema, load_settings, masked
+from .people import ConsoleSettings, EvidenceSettings
 from .root import Settings
 from .stages import (
     AlertsSettings,
@@ -33,7 +34,9 @@ __all__ = [
     "AnomalySettings",
     "CheckpointSettings",
     "ClassifierSettings",
+    "ConsoleSettings",
     "DecodeSettings",
+    "EvidenceSettings",
     "FeaturesSettings",
     "HttpSettings",
     "KafkaSettings",

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from .base import Section
 from .connections import HttpSettings, KafkaSettings, LogSettings, RedisSettings
+from .people import ConsoleSettings, EvidenceSettings
 from .stages import (
     AlertsSettings,
     CheckpointSettings,
@@ -35,6 +36,12 @@ class Settings(Section):
     rules: RulesSettings = Field(default=RulesSettings(), description="Where detections are read from.")
     alerts: AlertsSettings = Field(default=AlertsSettings(), description="How much may be raised, and where it goes.")
     checkpoint: CheckpointSettings = Field(default=CheckpointSettings(), description="Where state is kept.")
+    evidence: EvidenceSettings = Field(
+        default=EvidenceSettings(), description="Reports on a case, and who has read them."
+    )
+    console: ConsoleSettings = Field(
+        default=ConsoleSettings(), description="Verdicts for gateways, the JSON API and the pages of `monitor serve`."
+    )
     http: HttpSettings = Field(default=HttpSettings(), description="Health, readiness and metrics.")
     log: LogSettings = Field(default=LogSettings(), description="What is said on stderr.")
 
