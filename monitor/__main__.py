@@ -48,6 +48,7 @@ def build() -> typer.Typer:
         privacy,
         rules,
         run,
+        serve,
         simulate,
         topics,
     )
@@ -61,6 +62,7 @@ def build() -> typer.Typer:
     app.command("rekey")(topics.rekey)
     app.command("doctor")(doctor.doctor)
     app.command("fields")(features.list_fields)
+    app.command("serve")(serve.serve)
     app.command("report")(evidence.report)
     app.command("verify")(evidence.verify)
     app.command("forget")(privacy.forget)
