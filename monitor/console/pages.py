@@ -18,6 +18,7 @@ from monitor.evidence.markup import (
     join,
     number,
     path,
+    prose,
     severity,
     table,
     when,
@@ -74,7 +75,7 @@ def _listed(rows: Sequence[Mapping[str, Any]], caption: str) -> Markup:
         return el("p", "There are none.")
     made: list[list[Child]] = [
         [
-            when(r["raised_at"]).removesuffix(" UTC"),
+            when(r["revised_at"]).removesuffix(" UTC"),
             severity(r["severity"]),
             _plain(r["hypothesis"]),
             join(
@@ -87,7 +88,7 @@ def _listed(rows: Sequence[Mapping[str, Any]], caption: str) -> Markup:
         ]
         for r in rows
     ]
-    heads = ["raised (UTC)", "severity", "may be", "subject", "rules", "accounts", "requests", "case"]
+    heads = ["last revised (UTC)", "severity", "may be", "subject", "rules", "accounts", "requests", "case"]
     return table(heads, made, caption=caption, numeric=(5, 6))
 
 
@@ -102,7 +103,7 @@ def alerts(desk: Desk, query: Mapping[str, str]) -> Page:
     body: list[Child] = [
         el("div", tiles, class_="tiles"),
         card("Filter", _filters(asked, bool(query.get("refresh")))),
-        card("Newest first", _listed(rows, "Alerts, newest first")),
+        card("Last revised first", _listed(rows, "Alerts, last revised first")),
     ]
     return "Alerts", body
 
@@ -111,7 +112,7 @@ def campaigns(desk: Desk) -> Page:
     """Campaigns, newest first."""
     rows = api.rows(desk, {"kind": "campaign"}, 200)
     note = "Accounts that belong together by rare links, and what tests on all of them say."
-    return "Campaigns", [card("Newest first", _listed(rows, "Campaigns, newest first"), note=note)]
+    return "Campaigns", [card("Last revised first", _listed(rows, "Campaigns, last revised first"), note=note)]
 
 
 def case(desk: Desk, reader: Reader, name: str, visitor: Visitor, form_token: str) -> Page:
@@ -145,7 +146,7 @@ def _decide(bundle: Mapping[str, Any], visitor: Visitor, form_token: str) -> Mar
             if visitor.role == "visitor"
             else "Sign in to decide here"
         )
-        return card("Decide", el("p", f"The case is {_plain(state)}. {why}, or use `monitor alerts confirm`."))
+        return card("Decide", el("p", prose(f"The case is {_plain(state)}. {why}, or use `monitor alerts confirm`.")))
     buttons = [
         el("button", _VERBS[word], name="state", value=word, class_=None if word == "confirmed" else "second")
         for word in MOVES[state]
@@ -252,9 +253,8 @@ def rule(desk: Desk, note: RuleNote) -> Page:
 def readings(desk: Desk) -> Page:
     """Who read or moved which case."""
     if desk.settings.evidence.audit != "redis":
-        return "Readings", [
-            card("Readings", el("p", f"They are noted by `evidence.audit: {desk.settings.evidence.audit}`."))
-        ]
+        said = f"They are noted by `evidence.audit: {desk.settings.evidence.audit}`."
+        return "Readings", [card("Readings", el("p", prose(said)))]
     rows: list[list[Child]] = [
         [when(r.at), r.by, _plain(r.action), el("code", r.case), r.via]
         for r in cases.readings(desk.client, desk.keys, 200)

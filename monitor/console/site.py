@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from monitor.evidence.markup import Child, Markup, card, el, join
+from monitor.evidence.markup import Child, Markup, card, el, join, prose
 from monitor.evidence.style import CSS
 
 from .access import Visitor
@@ -35,7 +35,7 @@ def page(
     status: int = 200,
     refresh: int | None = None,
 ) -> Response:
-    """A whole page as an answer. ``at`` is the place in the navigation; ``refresh`` reloads it after so many seconds."""
+    """A whole page as an answer. ``at``: the place in the navigation; ``refresh``: reload after so many seconds."""
     links = [el("a", name, href=path, aria_current="page" if path == at else None) for path, name in _PLACES]
     navigation = el("nav", links, aria_label="Main")
     head = join(
@@ -50,9 +50,7 @@ def page(
         el("a", "To the content", href="#content", class_="skip"),
         el(
             "header",
-            el(
-                "div", el("strong", "API abuse monitor"), el("nav", links, aria_label="Main"), _who(visitor, form_token)
-            ),
+            el("div", el("strong", "API abuse monitor"), navigation, _who(visitor, form_token)),
             class_="top",
         ),
         el("main", el("h1", title), *body, id="content"),
@@ -78,7 +76,9 @@ def _who(visitor: Visitor, form_token: str) -> Markup:
 def failed(status: int, title: str, said: str, visitor: Visitor | None) -> Response:
     """An error as a page: what happened and what to do."""
     back = el("p", el("a", "Back to the alerts", href="/"))
-    return page(title, card("What happened", el("p", said), back), visitor=visitor or Visitor("nobody"), status=status)
+    return page(
+        title, card("What happened", el("p", prose(said)), back), visitor=visitor or Visitor("nobody"), status=status
+    )
 
 
 def sign_in(wrong: bool, after: str) -> Response:
@@ -87,16 +87,16 @@ def sign_in(wrong: bool, after: str) -> Response:
         "form",
         el("p", "Your name is written beside each decision and each reading.", class_="note"),
         el("p", "Name or token is not right: try again.", class_="bad", role="alert") if wrong else None,
-        el("p", el("label", "Your name", for_="name")),
+        el("label", "Your name", for_="name"),
         el("input", id="name", name="name", required=True, maxlength="100", autocomplete="username"),
-        el("p", el("label", "Token (console.token_file)", for_="token")),
+        el("label", "Token (console.token_file)", for_="token"),
         el("input", id="token", name="token", type="password", required=True, autocomplete="current-password"),
         el("input", type="hidden", name="after", value=after),
         el("div", el("button", "Sign in"), class_="buttons"),
         method="post",
         action="/login",
     )
-    made = card("Who are you?", form)
+    made = card("Who are you?", form, class_="card narrow")
     return page("Sign in", made, visitor=Visitor("nobody"), status=403 if wrong else 401)
 
 

@@ -101,10 +101,20 @@ def definitions(pairs: list[tuple[str, Child]]) -> Markup:
     return el("dl", [el("div", el("dt", name), el("dd", value)) for name, value in pairs], class_="facts")
 
 
-def card(title: str, *children: Child, id_: str | None = None, note: str | None = None) -> Markup:
+def prose(text: str) -> Markup:
+    """Text with what stands between backticks as code."""
+    return join(*(el("code", part) if i % 2 else part for i, part in enumerate(text.split("`"))))
+
+
+def card(title: str, *children: Child, id_: str | None = None, note: str | None = None, class_: str = "card") -> Markup:
     """A section with a heading."""
     return el(
-        "section", el("h2", title), el("p", note, class_="note") if note else None, *children, class_="card", id=id_
+        "section",
+        el("h2", title),
+        el("p", prose(note), class_="note") if note else None,
+        *children,
+        class_=class_,
+        id=id_,
     )
 
 

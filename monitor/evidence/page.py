@@ -48,9 +48,12 @@ def render(bundle: Mapping[str, Any]) -> str:
 
 def content(bundle: Mapping[str, Any], show: s.Link = s.as_code) -> Markup:
     """The cards in reading order: what happened, what it is, why we think so, what speaks against it, what to do."""
+    grown = s.growth(bundle)
+    beside = [s.hypotheses(bundle), s.facts(bundle, show)]
+    first = el("div", s.story(bundle), grown if grown is not None else beside[0], class_="grid")
     return join(
-        el("div", s.story(bundle), s.growth(bundle), s.hypotheses(bundle), class_="grid"),
-        s.facts(bundle, show),
+        first,
+        el("div", beside, class_="grid") if grown is not None else beside[1],
         s.links(bundle),
         s.tests(bundle),
         s.features(bundle),

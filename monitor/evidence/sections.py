@@ -25,7 +25,7 @@ MEANING = {
     "automation": "an unattended program",
     "unknown": "unusual, and no more is known",
 }
-_MEMBERS = 200
+_MEMBERS = 100
 
 
 def as_code(kind: str, name: str) -> Markup:
