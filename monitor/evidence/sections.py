@@ -272,7 +272,12 @@ def rules(bundle: Bundle, show: Link = as_code) -> Markup:
         params = held.get(name) or {}
         shown = [(k.replace("_", " "), number(v)) for k, v in params.items()]
         made += [
-            el("h3", show("rule", name), ": ", note["title"] if note else "no longer among the rules"),
+            el(
+                "h3",
+                show("rule", name) if note else el("code", name),
+                ": ",
+                note["title"] if note else "no longer among the rules",
+            ),
             definitions(shown) if shown else None,
             el("p", note["why"]) if note else None,
             el("p", el("strong", "It may be wrong about: "), note["false_positives"]) if note else None,
