@@ -39,6 +39,7 @@ def build() -> typer.Typer:
         backtest,
         casework,
         config,
+        decisions,
         demo,
         doctor,
         evaluate,
@@ -70,6 +71,8 @@ def build() -> typer.Typer:
     app.command("inventory")(privacy.inventory)
     app.command("readings")(privacy.readings)
     app.add_typer(casework.app, name="alerts")
+    app.command("takedown")(decisions.takedown)
+    app.add_typer(decisions.app, name="decisions")
     app.add_typer(exceptions.app, name="exceptions")
     app.add_typer(rules.app, name="rules")
     app.add_typer(features.app, name="features")

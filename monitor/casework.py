@@ -25,7 +25,7 @@ from monitor.lifecycle import CaseEvent, read_incident, state_of, verdict_of
 from monitor.records import Alert
 from monitor.rules import RuleSet, load_rules, packaged_rules
 from monitor.settings import EvidenceSettings, Settings
-from monitor.store import cases, readers
+from monitor.store import cases, decisions, readers
 from monitor.store.alert_keys import AlertKeys
 from monitor.store.cases import Case, Life, Reading
 from monitor.store.forget import Forgotten, forget
@@ -106,9 +106,12 @@ class Desk:
         return [c.alert for c, _ in zip(found, range(_BENIGN), strict=False) if c.alert is not None]
 
     def decide(self, reader: Reader, alert_id: str, state: str, *, why: str, at: float) -> Case:
-        """Move a case, in the reader's name."""
+        """Move a case, in the reader's name. What was decided on a false positive's accounts is undone with it."""
         self.note(reader, state, alert_id)
-        return cases.add(self.client, self.keys, self.life, alert_id, state, by=reader.name, why=why, at=at)
+        moved = cases.add(self.client, self.keys, self.life, alert_id, state, by=reader.name, why=why, at=at)
+        if state == "false_positive":
+            decisions.lift(self.client, self.keys, self.life, alert_id, by=reader.name, why=why, at=at)
+        return moved
 
     def forget(self, reader: Reader, account: str) -> Forgotten:
         """Take an account out of Redis; the log says that it happened, not to whom."""

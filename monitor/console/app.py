@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
@@ -70,7 +70,9 @@ class Console:
         if request.method == "POST":
             return await self._post(request)
         if parts[:2] == ("v1", "verdict") and len(parts) == 3:
-            return await self._verdict(request, parts[2])
+            return await self._asked(request, self._verdicts.get, {"account": parts[2], **_NOTHING}, parts[2])
+        if parts[:2] == ("v1", "decision") and len(parts) == 3:
+            return await self._asked(request, self._verdicts.enforced, {"action": "none"}, parts[2])
         if len(parts) == 1 and (fixed := self._fixed(request.path)) is not None:
             return fixed
         if parts == ("readyz",):
@@ -99,18 +101,16 @@ class Console:
 
     # ------------------------------------------------------------------------------------------------ gateways
 
-    async def _verdict(self, request: Request, account: str) -> Response:
+    async def _asked(
+        self, request: Request, ask: Callable[[str], Awaitable[bytes | None]], nothing: dict[str, Any], account: str
+    ) -> Response:
         if not self._access.may_ask(self._access.visitor(request)):
             return _json(401, {"error": "send a token: Authorization: Bearer …"}, (("WWW-Authenticate", "Bearer"),))
         try:
-            held = await self._verdicts.get(account)
+            held = await ask(account)
         except DependencyDown as error:
             return _json(503, {"error": str(error), "advice": "let the request pass"}, (("Retry-After", "1"),))
-        return (
-            Response(200, held, "application/json")
-            if held is not None
-            else _json(200, {"account": account, **_NOTHING})
-        )
+        return _json(200, nothing) if held is None else Response(200, held, "application/json")
 
     async def _authz(self, request: Request) -> Response:
         """For Envoy's ext_authz and the like: the account in a header, the answer in the status and a header."""
@@ -181,7 +181,7 @@ class Console:
             case ("accounts", name):
                 return _json(200, api.account(self._desk, reader, name))
         raise MonitorError(
-            "there are /v1/verdict/{account}, /v1/alerts, /v1/alerts/{id}, /v1/accounts/{id}, /v1/campaigns"
+            "there are /v1/verdict, /v1/decision and /v1/accounts/{account}, /v1/alerts, /v1/alerts/{id}, /v1/campaigns"
         )
 
     def _report(self, name: str, reader: Reader) -> Response:

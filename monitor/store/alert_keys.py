@@ -13,6 +13,8 @@
 ``abm:{abm}:cases``                             sorted set: cases that somebody has moved, by time
 ``abm:{abm}:incident:<incident id>``            string: the alert id behind what support quotes
 ``abm:{abm}:hold:<alert id>``                   string: what must be preserved of a case; ``holds`` lists them
+``abm:{abm}:decision:<id>``                     string: a proposed decision; ``decisions`` lists them
+``abm:{abm}:enforce:<account>``                 string: the approved decision in force on an account
 ``abm:{abm}:audit``                             stream: who read or moved which case
 ==============================================  ============================================================
 
@@ -102,6 +104,18 @@ class AlertKeys:
     def holds(self) -> str:
         """Cases under a hold."""
         return self.name("holds")
+
+    def decision(self, name: str) -> str:
+        """A proposed decision."""
+        return self.name("decision", name)
+
+    def decisions(self) -> str:
+        """Proposed decisions by time."""
+        return self.name("decisions")
+
+    def enforce(self, account: str) -> str:
+        """The decision in force on an account."""
+        return self.name("enforce", account)
 
     def audit(self) -> str:
         """Who read or moved which case."""

@@ -16,6 +16,7 @@ from monitor.fields import MODES
 from monitor.records import Alert
 from monitor.store.alert_keys import AlertKeys, decode_alert, text
 from monitor.store.cases import Case, Hold, case, holds
+from monitor.store.decisions import every
 from monitor.store.readers import Members, answered
 from monitor.store.redis_link import Reply
 
@@ -39,7 +40,10 @@ def forget(client: redis.Redis, keys: AlertKeys, account: str) -> Forgotten:
             "with `monitor hold ALERT_ID --release`"
         )
     entries, newest, where = _entries(client, keys, account)
-    gone = client.delete(keys.account(account), keys.verdict(account)) + client.zrem(keys.top(), account)
+    gone = client.delete(keys.account(account), keys.verdict(account), keys.enforce(account)) + client.zrem(
+        keys.top(), account
+    )
+    _leave_decisions(client, keys, account)
     own, campaigns = [], []
     for alert_id in sorted(newest.keys() | _states(client, keys, account)):
         alert = newest.get(alert_id) or _last(client, keys, alert_id)
@@ -64,6 +68,17 @@ def forget(client: redis.Redis, keys: AlertKeys, account: str) -> Forgotten:
         if ids:
             client.xdel(stream, *ids)
     return Forgotten(keys=int(gone), entries=sum(map(len, entries.values())), alerts=own, campaigns=campaigns)
+
+
+def _leave_decisions(client: redis.Redis, keys: AlertKeys, account: str) -> None:
+    for held in every(client, keys):
+        if account in held.accounts or account in held.spared:
+            left = msgspec.structs.replace(
+                held,
+                accounts=[a for a in held.accounts if a != account],
+                spared=[a for a in held.spared if a != account],
+            )
+            client.set(keys.decision(held.decision), msgspec.json.encode(left), keepttl=True)
 
 
 def _named(hold: Hold, account: str) -> bool:

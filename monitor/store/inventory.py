@@ -58,6 +58,9 @@ REDIS = (
         "stays: refused until released",
     ),
     Kept("Redis", "holds", "ids of cases under a hold", False, "evidence.keep_days", "nothing"),
+    Kept("Redis", "decision:<id>", "a proposed decision and its accounts", True, "evidence.keep_days", "its name"),
+    Kept("Redis", "decisions", "ids of decisions", False, "evidence.keep_days", "nothing"),
+    Kept("Redis", "enforce:<account>", "the decision in force", True, "evidence.keep_days", "all"),
     Kept("Redis", "audit", "who read which case", True, "evidence.keep_days", "stays: it says who knew"),
     Kept(
         "Redis",

@@ -36,8 +36,15 @@ class VerdictReader:
 
         Raises DependencyDown with the remedy where the server can't answer.
         """
+        return await self._ask(self._keys.verdict(account))
+
+    async def enforced(self, account: str) -> bytes | None:
+        """The decision that people have put in force on the account, None where there is none; as :meth:`get`."""
+        return await self._ask(self._keys.enforce(account))
+
+    async def _ask(self, key: str) -> bytes | None:
         answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((account, answer))
+        self._waiting.append((key, answer))
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
         return await answer
@@ -53,8 +60,8 @@ class VerdictReader:
             batch, self._waiting = self._waiting[:_AT_ONCE], self._waiting[_AT_ONCE:]
             try:
                 pipe = self._client.pipeline(transaction=False)
-                for account, _ in batch:
-                    pipe.get(self._keys.verdict(account))
+                for key, _ in batch:
+                    pipe.get(key)
                 values = await pipe.execute(raise_on_error=False)
             except (RedisError, OSError) as error:
                 values = [error] * len(batch)

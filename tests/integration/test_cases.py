@@ -21,7 +21,7 @@ from monitor.errors import DependencyDown, MonitorError
 from monitor.lifecycle import incident
 from monitor.records import Alert
 from monitor.schemas import load
-from monitor.store import cases, readers
+from monitor.store import cases, decisions, readers
 from monitor.store.alert_keys import AlertKeys
 from monitor.store.cases import Life, Reading
 from monitor.store.forget import forget
@@ -55,6 +55,14 @@ def sink(options: RedisOptions) -> Iterator[RedisSink]:
 def decide(client: redis.Redis, alert: Alert, *states: str) -> None:
     for i, state in enumerate(states):
         cases.add(client, KEYS, LIFE, alert.alert_id, state, at=START + i, **WHO)
+
+
+def decide_on(
+    client: redis.Redis, alert: Alert | None = None, action: str = "throttle", **more: Any
+) -> decisions.Decision:
+    """A proposal of Mia's on the alert, for a day."""
+    hit = decisions.whom(client, KEYS, (alert or campaign()).alert_id, action, **more)
+    return decisions.propose(client, KEYS, LIFE, hit, by="mia", why="it goes on", at=START, until=START + 86_400)
 
 
 def everything(client: redis.Redis) -> dict[bytes, bytes]:
@@ -221,6 +229,9 @@ def test_every_key_is_in_the_inventory_and_lives_no_longer_than_it_says(
     decide(client, campaign(), "confirmed")
     cases.hold(client, KEYS, LIFE, campaign().alert_id, at=START, **WHO)
     cases.note(client, KEYS, LIFE, Reading(at=START, by="mia", action="report", case="x", via="cli"))
+    decided = decide_on(client)
+    for person in ("noah", "ada"):
+        decisions.approve(client, KEYS, LIFE, decided.decision, by=person, why="yes", at=START)
     store = RedisCheckpointStore(options)
     store.claim(0, 1)
     store.put_meta({"partitions": 1})
@@ -250,6 +261,10 @@ def test_a_user_with_the_rights_of_the_readme_can_do_all_of_it(any_redis_url: st
         assert len(cases.readings(mine, KEYS)) == 1
         assert len(list(cases.cases(mine, KEYS))) == 1
         cases.resolve(mine, KEYS, incident(campaign().alert_id))
+        sink.send([lone(1, 2)])
+        held = decide_on(mine, lone(1, 2), "throttle")
+        decisions.approve(mine, KEYS, LIFE, held.decision, by="noah", why="yes", at=START)
+        decisions.lift(mine, KEYS, LIFE, lone(1, 2).alert_id, by="noah", why="no", at=START)
         readers.revisions_of(mine, KEYS, campaign().alert_id)
         forget(mine, KEYS, accounts(1)[0])
     sink.close()
@@ -259,6 +274,95 @@ def test_a_user_with_the_rights_of_the_readme_can_do_all_of_it(any_redis_url: st
 def test_a_server_that_is_away_is_said_so() -> None:
     with connect(RedisOptions(url="redis://127.0.0.1:1/0")) as client, pytest.raises(DependencyDown, match="start it"):
         cases.case(client, KEYS, "x")
+
+
+# ---------------------------------------------------------------------------------------------------- decisions
+
+
+def test_two_people_put_a_decision_on_a_campaign_in_force_and_it_ends(client: redis.Redis, sink: RedisSink) -> None:
+    sink.send([campaign(1), lone(1, 2)])
+    core, spared = campaign(1).accounts, campaign(1).accounts[3]
+    held = decide_on(client, protected=[spared])
+    assert (len(held.accounts), held.spared, held.needs) == (12, [spared], 2)
+    enforced = [KEYS.enforce(a) for a in core]
+    assert client.exists(*enforced) == 0  # a proposal hits nobody
+    held = decisions.approve(client, KEYS, LIFE, held.decision, by="noah", why="yes", at=START + 1)
+    assert (held.state, client.exists(*enforced)) == ("proposed", 0)
+    with pytest.raises(MonitorError, match="noah has approved it already"):
+        decisions.approve(client, KEYS, LIFE, held.decision, by="noah", why="yes", at=START + 2)
+    with pytest.raises(MonitorError, match="time is over"):
+        decisions.approve(client, KEYS, LIFE, held.decision, by="ada", why="yes", at=START + 86_400)
+    held = decisions.approve(client, KEYS, LIFE, held.decision, by="ada", why="yes", at=START + 3_600)
+    assert (held.state, client.exists(*enforced)) == ("approved", 12)
+    assert not client.exists(KEYS.enforce(spared))
+    assert 0 < client.ttl(KEYS.enforce(core[0])) <= 86_400 - 3_600
+    peripheral = accounts(40)[-1]
+    assert not client.exists(KEYS.enforce(peripheral))
+    other = decide_on(client, lone(1, 2, accounts=[core[0]]))
+    assert other.needs == 1
+    decisions.undo(client, KEYS, LIFE, held.decision, by="mia", why="an error", at=START + 9)
+    assert client.exists(*enforced) == 0
+    with pytest.raises(MonitorError, match="undone already"):
+        decisions.undo(client, KEYS, LIFE, held.decision, by="mia", why="an error", at=START + 9)
+    assert [s.what for s in decisions.get(client, KEYS, held.decision).steps] == [
+        "proposed", "approved", "approved", "undone"]  # fmt: skip
+
+
+def test_what_stands_against_a_decision(client: redis.Redis, sink: RedisSink) -> None:
+    sink.send([campaign(1), lone(1, 1), lone(1, 2, mode="shadow")])
+
+    def said(alert: Alert, action: str = "throttle", **more: Any) -> str:
+        return "; ".join(decisions.whom(client, KEYS, alert.alert_id, action, **more).objections)
+
+    assert said(campaign()) == ""
+    assert "before a person has confirmed" in said(campaign(), "suspend_account")
+    assert "13 accounts, 12 at most" in said(campaign(), max_accounts=12)
+    assert "hits nobody" in said(lone(1, 1), protected=["a-1"])
+    assert "on trial" in said(lone(1, 2))
+    with pytest.raises(MonitorError, match="is no action"):
+        said(campaign(), "delete")
+    decide(client, campaign(), "confirmed")
+    assert said(campaign(), "suspend_account") == ""
+    with pytest.raises(MonitorError, match="12 at most"):
+        decide_on(client, max_accounts=12)
+    hit = decisions.whom(client, KEYS, campaign().alert_id, "throttle")
+    for until in (START, START + 91 * 86_400):
+        with pytest.raises(MonitorError, match="at most 90 days"):
+            decisions.propose(client, KEYS, LIFE, hit, by="mia", why="x", at=START, until=until)
+
+
+def test_a_decision_ends_with_the_case_and_an_account_leaves_it(
+    shell: Path, client: redis.Redis, sink: RedisSink
+) -> None:
+    sink.send([lone(1, 1), lone(1, 2)])
+    until = ("--until", "2026-02-01T00:00:00Z", "--at", "2026-01-05T20:00:00Z")
+    for n in ("a-1", "a-2"):
+        code, told = run(
+            "decisions", "propose", n, "--action", "throttle", "--by", "mia", "--why", "on", *until, "--json"
+        )
+        assert code == 0, told
+        name = json.loads(told)["decision"]
+        code, told = run("decisions", "approve", name, "--by", "noah", "--why", "yes", "--at", "2026-01-05T21:00:00Z")
+        assert told == f"{name} is approved: throttle on 1 accounts\n"
+        assert client.exists(KEYS.enforce(n))
+    assert run("alerts", "false-positive", "a-1", "--by", "ada", "--why", "a harness")[0] == 0
+    assert not client.exists(KEYS.enforce("a-1"))
+    forget(client, KEYS, "a-2")
+    assert not [n for n, v in everything(client).items() if b"a-2" in v]
+    assert {d["state"] for d in json.loads(run("decisions", "list", "--json")[1])} == {"undone", "approved"}
+
+
+def test_takedown_shows_everybody_at_once_and_does_nothing(shell: Path, client: redis.Redis, sink: RedisSink) -> None:
+    sink.send([campaign(1)])
+    before = everything(client)
+    code, told = run("takedown", "camp-7f3a", "--dry-run")
+    assert code == 1
+    assert "would hit 13 core accounts at once" in told
+    assert "against it: nobody is suspended before a person has confirmed the case" in told
+    assert set(campaign(1).accounts) <= set(told.splitlines())
+    assert run("takedown", "camp-7f3a")[0] == 2
+    changed = {n for n, v in everything(client).items() if before.get(n) != v}
+    assert changed == {KEYS.audit().encode()}
 
 
 # --------------------------------------------------------------------------------------------------- the commands

@@ -64,6 +64,10 @@ def test_a_gateway_reads_a_verdict_as_it_was_written(console: Serving, client: r
     none = console.ask("/v1/verdict/nobody", **bearer(TOKEN))
     assert json.loads(none.body) == {
         "account": "nobody", "verdict": "none", "severity": None, "alert_id": None, "until": None}  # fmt: skip
+    assert json.loads(console.ask(f"/v1/decision/{account}", **bearer(GATEWAY)).body) == {"action": "none"}
+    client.set(KEYS.enforce(account), b'{"action": "throttle"}')
+    assert json.loads(console.ask(f"/v1/decision/{account}", **bearer(GATEWAY)).body) == {"action": "throttle"}
+    assert console.ask(f"/v1/decision/{account}").status == 401
     odd = "a/b c%\u2028é"
     assert json.loads(console.ask(f"/v1/verdict/{quote(odd, safe='')}", **bearer(GATEWAY)).body)["account"] == odd
     for headers in ({}, bearer(GATEWAY[:-1]), bearer(""), {"Authorization": f"Basic {GATEWAY}"}):
