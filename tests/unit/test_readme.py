@@ -190,7 +190,8 @@ def test_the_rights_and_the_keys_of_redis_are_those_of_the_code() -> None:
     for key in (keys.stream_of("alert"), keys.stream_of("shadow"), keys.alert("<alert id>"), keys.top(),
                 keys.account("<account>"), keys.verdict("<account>"), keys.ledger("<alert id>"),
                 keys.members("<alert id>"), keys.case("<alert id>"), keys.cases(), keys.incident("<incident id>"),
-                keys.hold("<alert id>"), keys.holds(), keys.audit()):  # fmt: skip
+                keys.hold("<alert id>"), keys.holds(), keys.audit(), keys.decision("<id>"), keys.decisions(),
+                keys.enforce("<account>")):  # fmt: skip
         assert f"`{key}`" in TEXT, key
     assert keys.verdict("ACCOUNT") in "\n".join(shown("sh"))
 
