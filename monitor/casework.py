@@ -13,23 +13,24 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from monitor import __version__
 from monitor.errors import BadInput, MonitorError, Problem
 from monitor.evidence import Key, RuleNote, build, seal
-from monitor.features.catalogue import CATALOGUE, CLIENT_CLASSES
 from monitor.lifecycle import CaseEvent, read_incident, state_of, verdict_of
 from monitor.records import Alert
-from monitor.rules import RuleSet, load_rules, packaged_rules
 from monitor.settings import EvidenceSettings, Settings
 from monitor.store import cases, decisions, readers
 from monitor.store.alert_keys import AlertKeys
 from monitor.store.cases import Case, Life, Reading
 from monitor.store.forget import Forgotten, forget
 from monitor.store.redis_link import RedisOptions, connect
+
+if TYPE_CHECKING:
+    from monitor.rules import RuleSet
 
 _BENIGN = 500
 """Most cases found benign that a report is compared with: the newest."""
@@ -163,6 +164,10 @@ def note_in_file(settings: EvidenceSettings, reading: Reading) -> None:
 
 def rules_of(settings: Settings) -> RuleSet:
     """The rules of the settings; their own tests are not run, ``monitor run`` does that."""
+    # Here and not above: a command that reads one case need not load Polars.
+    from monitor.features.catalogue import CATALOGUE, CLIENT_CLASSES
+    from monitor.rules import load_rules, packaged_rules
+
     dirs = [*settings.rules.dirs] or [packaged_rules()]
     return load_rules(dirs, CATALOGUE, CLIENT_CLASSES, settings.rules.policy, tests=False)
 

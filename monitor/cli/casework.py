@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from ..errors import MonitorError
 from ..lifecycle import CASE_STATES, CaseEvent, incident, state_of
 from .alerts import app as app
 from .alerts import when
@@ -39,8 +39,8 @@ def reader(name: str | None = None) -> Reader:
 
     try:
         return Reader(name or getpass.getuser(), "cli")
-    except (OSError, KeyError):
-        raise MonitorError("this system does not know who you are: give --by") from None
+    except (OSError, KeyError):  # a container's user has a number and no name
+        return Reader(f"uid {os.getuid()}", "cli")
 
 
 def moment(text: str | None) -> float:

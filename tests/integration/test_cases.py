@@ -430,6 +430,11 @@ def test_report_out_of_redis_notes_who_read_it(shell: Path, sink: RedisSink, cli
     last = cases.readings(client, KEYS)[0]
     assert (last.by, last.action, last.case, last.via) == ("mia", "report", campaign().alert_id, "cli")
     assert run("verify", f"out/{incident(campaign().alert_id)}.json")[0] == 1  # nobody signed it
+    assert run("alerts", "show", "nobody")[0] == 1
+    assert run("alerts", "show", campaign().alert_id)[0] == 0
+    assert [(r.action, r.case) for r in cases.readings(client, KEYS)][:3] == [
+        ("show", campaign().alert_id), ("show", "nobody"), ("report", campaign().alert_id)]  # fmt: skip
+    last = cases.readings(client, KEYS)[0]
     code, said = run("readings", "--json")
     assert json.loads(said)[0] == msgspec.to_builtins(last)
 
