@@ -58,6 +58,7 @@ def backtest(
         if starts:
             for partition in range(partitions):
                 pipeline.alerts.mute(partition, int(min(starts) * 1000))
+            pipeline.campaigns.alerts.mute(int(min(starts) * 1000))
     tally: Counter[str] = Counter()
     hypotheses: Counter[str] = Counter()
     revisions = 0
@@ -76,8 +77,10 @@ def backtest(
         batch = source.poll(MAX_RECORDS, 0.0)
         if len(batch):
             write(pipeline.process(batch).alerts)
+            write(pipeline.work_campaigns())
             progress(counts.events, sum(tally.values()))
     write(pipeline.finish().alerts)
+    write(pipeline.work_campaigns())
     sink.flush()
     if not counts.decoded:
         raise NothingReadable(_why(source, counts.events, counts.rejects))

@@ -14,10 +14,12 @@ from prometheus_client import CollectorRegistry
 
 from monitor import __version__, wiring
 from monitor.alerts import FanOut, FileSink, KafkaSink, LiveOnly, Sink, WebhookSink
+from monitor.campaigning import LEADER
 from monitor.checkpointing import Checkpointer
 from monitor.context import ContextEvent, parse_context
 from monitor.errors import BadInput, DependencyDown, Problem, SinkBusy
-from monitor.features.catalogue import CATALOGUE, CLIENT_CLASSES
+from monitor.features.catalogue import CLIENT_CLASSES
+from monitor.features.vocabulary import CATALOGUE
 from monitor.records import RawBatch
 from monitor.rules import Reloader, RuleSet
 from monitor.runner import CHECKS, DeadLetterBox, Runner, RunOptions
@@ -34,9 +36,11 @@ from monitor.source.kafka_source import KafkaSource
 from monitor.source.partitioner import keyed_by_account, not_keyed_remedy
 from monitor.source.protocol import Source
 from monitor.source.reject_limit import RejectLimit
-from monitor.store import CheckpointStore, DirectoryStore, require_shape
+from monitor.store import CheckpointStore, DirectoryStore, object_store, require_shape
+from monitor.store.links import LinkStore, MemoryLinkStore
 from monitor.store.redis_checkpoints import RedisCheckpointStore
 from monitor.store.redis_link import RedisOptions
+from monitor.store.redis_links import RedisLinkStore
 from monitor.store.redis_sink import RedisSink
 
 _LOG = logging.getLogger(__name__)
@@ -72,15 +76,17 @@ def service(
     signals: Signals,
     source: Callable[[Runner], Source] | None = None,
     store: CheckpointStore | None = None,
+    links: LinkStore | None = None,
     sink: Sink | None = None,
     dead_letters: DeadLetterBox | None = None,
     step: Callable[[str], None] = lambda name: None,
     done: Callable[[Source], bool] = lambda source: source.finished,
 ) -> Service:
-    """Everything by ``settings``; ``source``, ``store``, ``sink`` and ``dead_letters`` stand in for theirs."""
+    """Everything by ``settings``; ``source``, ``store``, ``links``, ``sink``, ``dead_letters`` stand in for theirs."""
     registry = process_registry()
     pipeline = wiring.pipeline(settings, keys=keys, rules=rules, registry=registry, live=True)
-    health = Health(CHECKS, on_change=lambda ready: pipeline.observe.telemetry.ready.set(ready))
+    health = Health((*CHECKS, "broker"), on_change=lambda ready: pipeline.observe.telemetry.ready.set(ready))
+    health.set("broker", True)  # until it is reached the partitions are what is missing
     health.set("partitions", False, "no partition is assigned yet")
     telemetry = pipeline.observe.telemetry
     telemetry.rules_reloaded(True)
@@ -90,6 +96,7 @@ def service(
     names = [name.removesuffix("ExecutionProvider").lower() for name in classifier.providers]
     telemetry.set_provider(names[0] if names else None)
     store = store or checkpoint_store(settings)
+    pipeline.campaigns.store = links or link_store(settings)
     redis = redis_sink(settings) if sink is None and "redis" in settings.alerts.sinks else None
     context = ContextReader(settings.kafka, settings.kafka.context_topic) if settings.kafka.context_topic else None
     topic_check = TopicCheck(settings, store)
@@ -112,6 +119,7 @@ def service(
             checkpoint_s=settings.checkpoint.every_s,
             drain_s=settings.checkpoint.drain_s,
             reload_s=settings.rules.reload_s,
+            idle_s=settings.campaigns.idle_s,
         ),
         reloader=Reloader([*rule_paths], CATALOGUE, CLIENT_CLASSES, settings.rules.policy, rules),
         step=step,
@@ -153,6 +161,9 @@ class LookAround:
 
     def __call__(self, runner: Runner) -> None:
         """SinkBusy where Redis does not answer."""
+        source = runner.source
+        if isinstance(source, KafkaSource):
+            runner.health.set("broker", not source.away, source.away)
         if self._context is not None:
             # The first time all of it, before anything is judged; then whatever has come.
             try:
@@ -164,9 +175,12 @@ class LookAround:
         if self._redis is not None:
             if self._redis.was_flushed():
                 self._published.clear()
+                runner.pipeline.campaigns.republish()
             self._published &= runner.source.assigned
             for partition in sorted(runner.source.assigned - self._published):
                 self._redis.republish(runner.pipeline.alerts.ledger(partition))
+                if partition == LEADER:
+                    self._redis.republish(runner.pipeline.campaigns.alerts.ledger())
                 self._published.add(partition)
 
 
@@ -205,7 +219,17 @@ def checkpoint_store(settings: Settings) -> CheckpointStore:
     scope = f"{settings.kafka.topic}/{settings.kafka.group}"
     if settings.checkpoint.store == "redis":
         return RedisCheckpointStore(RedisOptions.of(settings.redis), scope, prefix=settings.redis.key_prefix)
+    if settings.checkpoint.store == "object":
+        return object_store(settings.checkpoint, scope)
     return DirectoryStore(settings.checkpoint.path, scope)
+
+
+def link_store(settings: Settings) -> LinkStore:
+    """Where members meet for campaigns: Redis where it is used at all, else this process, which then must be alone."""
+    if "redis" in settings.alerts.sinks or settings.checkpoint.store == "redis":
+        scope = f"{settings.kafka.topic}/{settings.kafka.group}"
+        return RedisLinkStore(RedisOptions.of(settings.redis), scope, prefix=settings.redis.key_prefix)
+    return MemoryLinkStore()
 
 
 def redis_sink(settings: Settings) -> RedisSink:

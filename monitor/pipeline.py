@@ -17,9 +17,11 @@ from typing import Protocol
 import polars as pl
 
 from monitor.alerts import AlertStage
+from monitor.campaigning import Campaigns
 from monitor.decode import DecodeOptions, available_fields, decode
-from monitor.features.catalogue import CATALOGUE, STAND_INS
+from monitor.features.catalogue import STAND_INS
 from monitor.features.engine import FeatureEngine
+from monitor.features.vocabulary import CATALOGUE
 from monitor.known import Known
 from monitor.observe import Inactive, Observer
 from monitor.records import Alert, Decoded, RawBatch, Reject
@@ -63,6 +65,7 @@ class Pipeline:
     rules: RuleSet
     hold: HoldState
     alerts: AlertStage
+    campaigns: Campaigns
     observe: Observer
     tick_ms: int
     epoch_ms: int
@@ -76,11 +79,25 @@ class Pipeline:
         """One poll's records: what they raise, and what was no request."""
         decoded = self._decode(batch)
         closed = self._tick(self._sketch(decoded), batch.trusted_clock)
+        self._link(closed, self.ticks.watermarks_ms)
         return Outcome(self._judge(closed), decoded.rejects)
 
     def finish(self) -> Outcome:
         """The input ends: every open tick closes."""
-        return Outcome(self._judge(self.ticks.flush()))
+        closed = self.ticks.flush()
+        self._link(closed, None)
+        return Outcome(self._judge(closed))
+
+    def work_campaigns(self, leads: bool = True) -> list[Alert]:
+        """Publish this member's blobs and, where it ``leads``, work the steps that are complete: their alerts.
+
+        May raise what the store of links raises; nothing is lost, and the call can be made again.
+        """
+        with self.observe.stage("campaigns"):
+            self.campaigns.publish()
+            alerts = self.campaigns.work(self.rules, self.known) if leads else []
+        self.observe.raised(alerts)
+        return alerts
 
     @property
     def components(self) -> Mapping[str, Component]:
@@ -91,6 +108,7 @@ class Pipeline:
             "score": self.scorer,
             "hold": self.hold,
             "alerts": self.alerts,
+            "campaigns": self.campaigns,
         }
 
     def drop(self, partition: int) -> None:
@@ -149,6 +167,10 @@ class Pipeline:
         self.observe.ticked(stats, self.ticks.watermarks_ms)
         return closed
 
+    def _link(self, closed: pl.DataFrame, watermarks_ms: Mapping[int, int] | None) -> None:
+        with self.observe.stage("campaigns"):
+            self.campaigns.collect(closed, watermarks_ms)
+
     def _judge(self, closed: pl.DataFrame) -> list[Alert]:
         with self.observe.stage("features"):
             rows = self.features.update(closed, self.ticks.watermarks_ms, self.known.product_seen)
@@ -199,6 +221,7 @@ class Pipeline:
         self.rules, self.next_rules = rules, None
         self.versions = {**self.versions, "rules": rules.hash}
         self.alerts.use(rules.policy, rules.rules, self.versions)
+        self.campaigns.alerts.use(rules.policy, rules.rules, self.versions)
         self.observe.rules_in_force(rules)
 
     def _rows_by_tick(self, rows: pl.DataFrame, fired: pl.Series) -> dict[tuple[int, str, int], int]:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.alerts import Sink
+from monitor.campaigning import LEADER
 from monitor.checkpointing import Checkpointer
 from monitor.errors import DependencyDown, Fenced, MonitorError, SinkBusy
 from monitor.pipeline import Pipeline
@@ -43,6 +44,7 @@ class RunOptions:
     checkpoint_s: float = 30.0
     drain_s: float = 20.0
     reload_s: float = 30.0
+    idle_s: float = 60.0
 
 
 class DeadLetterBox(Protocol):
@@ -99,6 +101,7 @@ class Runner:
     _last_reload: float = 0.0
     _last_measure: float = 0.0
     _stopped: set[int] = field(default_factory=set)
+    _quiet: dict[int, float] = field(default_factory=dict)
 
     def run(self, open_source: Callable[[Runner], Source]) -> None:
         """Until a signal says stop, or ``done`` says that nothing more will come: then every open tick closes."""
@@ -113,6 +116,7 @@ class Runner:
                 self._turn()
                 if self.done(self.source):
                     self._deliver(self.pipeline.finish().alerts)
+                    self._work_campaigns()
                     break
         except BaseException:
             # The state may hold records whose alerts nobody got: handing it over would lose them.
@@ -131,12 +135,25 @@ class Runner:
             self._patiently(lambda: self.check_topic(self.source, batch))
         for part in _split(batch, self._catching_up):
             self._take_in(part)
+        self._work_campaigns()
         now = time.monotonic()
         if now - self._last_checkpoint >= self.options.checkpoint_s:
             self.checkpoint(self._next)
         if self.reloader is not None and self._reload_due(now):
             self._reload(now)
         self._measure(now)
+
+    def _work_campaigns(self) -> None:
+        """Publish what steps closed; the owner of partition 0 works those that every live partition has passed."""
+        now, lag = time.monotonic(), self.source.lag()
+        for partition in self.source.assigned:
+            if lag.get(partition, 1):
+                self._quiet.pop(partition, None)
+            elif now - self._quiet.setdefault(partition, now) >= self.options.idle_s:
+                self.pipeline.campaigns.rest(partition)
+        leads, found = LEADER in self.source.assigned, list[Alert]()
+        self._patiently(lambda: found.extend(self.pipeline.work_campaigns(leads)))
+        self._deliver(found)
 
     def _take_in(self, batch: RawBatch) -> None:
         if len(batch):
@@ -164,6 +181,7 @@ class Runner:
                 self.source.pause([partition])
                 continue
             self._lost.discard(partition)
+            self.pipeline.campaigns.expect(partition)
             if saved is not None:
                 self.source.seek(partition, saved.next_offset)
                 self._next[partition] = saved.next_offset
@@ -322,6 +340,7 @@ class Runner:
             self._next.pop(partition, None)
             self._catching_up.pop(partition, None)
             self._stopped.discard(partition)
+            self._quiet.pop(partition, None)
             self._lost.discard(partition)
             self.limit.clear(partition)
             self.checkpoints.forget(partition)

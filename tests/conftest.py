@@ -96,6 +96,17 @@ def valkey_url(_valkey: EmbeddedServer) -> str:
     return _valkey.url
 
 
+@pytest.fixture(scope="session")
+def s3() -> Iterator[servers.S3]:
+    """moto's S3 for the whole run; make buckets of your own. Its credentials are in the environment."""
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        for name, value in servers.S3_ENV.items():
+            patch.setenv(name, value)
+        server = _start(stack, "S3", servers.S3)
+        assert isinstance(server, servers.S3)
+        yield server
+
+
 @pytest.fixture(params=["redis", "valkey"])
 def any_redis_url(request: pytest.FixtureRequest) -> str:
     """Each test runs on Redis 7 and on Valkey 9."""

@@ -21,6 +21,8 @@ def connections(settings: Settings) -> Iterator[Probe]:
     yield Probe("kafka", lambda: _kafka(settings), 30.0)
     if "redis" in settings.alerts.sinks or settings.checkpoint.store == "redis":
         yield Probe("redis", lambda: _redis(settings.redis), 15.0)
+    if settings.checkpoint.store == "object":
+        yield Probe("checkpoints", lambda: _objects(settings), 60.0)
     yield Probe("rules", lambda: _rules(settings), 60.0)
     yield Probe("classifier", lambda: _classifier(settings), 120.0)
 
@@ -56,6 +58,17 @@ def _redis(settings: RedisSettings) -> Finding:
     finally:
         sink.close()
     return Finding("ok", f"answers at {options.place}")
+
+
+def _objects(settings: Settings) -> Finding:
+    from ..store import object_store
+
+    store = object_store(settings.checkpoint, "doctor")
+    try:
+        store.require_conditions()
+    finally:
+        store.close()
+    return Finding("ok", f"{settings.checkpoint.url} can be written, and honours conditions")
 
 
 def _rules(settings: Settings) -> Finding:

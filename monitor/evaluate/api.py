@@ -10,6 +10,7 @@ from statistics import mean, median
 
 from rich.table import Table
 
+from ..plain import cell
 from . import plots, report
 from .drill import DrillReport
 from .fairness import TESTS
@@ -186,7 +187,7 @@ def suite_tables(suite: SuiteReport) -> list[Table]:
         for i, name in enumerate(header):
             table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(cell, row))
         out.append(table)
     return out
 

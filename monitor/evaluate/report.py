@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from ..plain import cell
 from . import plots
 from .score import DELAYS_H, Evaluation
 
@@ -139,7 +140,7 @@ def tables(e: Evaluation) -> list[Table]:
         for i, name in enumerate(header):
             table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(cell, row))
         out.append(table)
     return out
 

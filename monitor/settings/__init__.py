@@ -15,6 +15,7 @@ from .root import Settings
 from .stages import (
     AlertsSettings,
     AnomalySettings,
+    CampaignsSettings,
     CheckpointSettings,
     ClassifierSettings,
     DecodeSettings,
@@ -32,6 +33,7 @@ __all__ = [
     "ENV_PREFIX",
     "AlertsSettings",
     "AnomalySettings",
+    "CampaignsSettings",
     "CheckpointSettings",
     "ClassifierSettings",
     "ConsoleSettings",

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AwareDatetime, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, SecretStr
+from pydantic_core import PydanticCustomError
 
-from .base import Section, Text, split
+from .base import FORM, Section, Text, split
 
 Paths = Annotated[tuple[Path, ...], BeforeValidator(split)]
 HOUR_S = 3_600
@@ -174,6 +176,26 @@ class ScoreSettings(Section):
     classifier: ClassifierSettings = Field(default=ClassifierSettings(), description="The ONNX model.")
 
 
+class CampaignsSettings(Section):
+    """Accounts that belong together. A change of step_s or margin_bits makes other campaigns: start afresh."""
+
+    enabled: bool = Field(default=True, description="Whether accounts are linked.")
+    step_s: int = Field(default=600, ge=10, le=DAY_S, description="Length of a campaign step: a multiple of a tick.")
+    rebuild_s: int = Field(
+        default=3_600, ge=60, le=DAY_S, description="Longest time between two rebuilds of the graph; new links bring "
+        "one forward."
+    )  # fmt: skip
+    link_days: float = Field(default=30.0, ge=1, le=366, description="How long a link lives after it was last seen.")
+    margin_bits: float = Field(
+        default=8.0, ge=0, le=64, description="Surprise of an edge beyond the number of pairs looked at: 8 bits are "
+        "one edge by chance in 256 rebuilds."
+    )  # fmt: skip
+    least_tenants: int = Field(default=3, ge=2, le=1_000, description="Unrelated tenants that make a candidate.")
+    idle_s: float = Field(
+        default=60.0, ge=1, le=DAY_S, description="A partition with nothing to read for so long holds no step back."
+    )
+
+
 class RulesSettings(Section):
     """Where detections are read from."""
 
@@ -232,16 +254,48 @@ class AlertsSettings(Section):
             yield "webhook", "needs a url or url_file for the sink `webhook`"
 
 
+def _object_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"s3", "gs", "az"} or not parts.hostname:
+        raise PydanticCustomError(FORM, "must be s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise PydanticCustomError(FORM, "holds more than bucket and prefix: credentials belong in the environment")
+    return value
+
+
+def _endpoint(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
+        raise PydanticCustomError(FORM, "must be http://HOST:PORT or https://HOST, without a user")
+    return value
+
+
 class CheckpointSettings(Section):
     """Where state and offsets are written together."""
 
-    store: Literal["directory", "redis"] = Field(
-        default="directory", description="A directory that all replicas share, or Redis."
+    store: Literal["directory", "redis", "object"] = Field(
+        default="directory", description="A directory that all replicas share, Redis, or an object store."
     )
     path: Path = Field(default=Path("state"), description="The directory.")
+    url: Annotated[Text, AfterValidator(_object_url)] | None = Field(
+        default=None,
+        description="The object store: s3://BUCKET/PREFIX, gs:// or az://; credentials come from the environment.",
+    )
+    endpoint: Annotated[Text, AfterValidator(_endpoint)] | None = Field(
+        default=None, description="Address of another S3-compatible server; null: the provider's own."
+    )
     every_s: float = Field(
         default=30.0, gt=0, le=3_600, description="Time between two checkpoints; a restart repeats as much."
     )
     drain_s: float = Field(
         default=20.0, gt=0, le=600, description="Longest time that SIGTERM may take; under the grace period."
     )
+
+    def checks(self) -> Iterator[tuple[str, str]]:
+        """An object store without its address, or an address without an object store."""
+        if self.store == "object" and self.url is None:
+            yield "url", "is needed by checkpoint.store: object"
+        if self.store != "object" and self.url is not None:
+            yield "url", f"has no effect with checkpoint.store: {self.store}"
+        if self.endpoint is not None and (self.url is None or not self.url.startswith("s3://")):
+            yield "endpoint", "is for s3:// only"
