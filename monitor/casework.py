@@ -165,7 +165,8 @@ def note_in_file(settings: EvidenceSettings, reading: Reading) -> None:
 def rules_of(settings: Settings) -> RuleSet:
     """The rules of the settings; their own tests are not run, ``monitor run`` does that."""
     # Here and not above: a command that reads one case need not load Polars.
-    from monitor.features.catalogue import CATALOGUE, CLIENT_CLASSES
+    from monitor.features.catalogue import CLIENT_CLASSES
+    from monitor.features.vocabulary import CATALOGUE
     from monitor.rules import load_rules, packaged_rules
 
     dirs = [*settings.rules.dirs] or [packaged_rules()]

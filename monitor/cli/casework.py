@@ -12,9 +12,10 @@ import msgspec
 import typer
 
 from ..lifecycle import CASE_STATES, CaseEvent, incident, state_of
+from ..plain import clean
 from .alerts import app as app
 from .alerts import when
-from .common import ConfigOption, JsonOption, clean, guarded, out, table, write_json
+from .common import ConfigOption, JsonOption, guarded, out, table, write_json
 
 if TYPE_CHECKING:
     from ..casework import Desk, Reader

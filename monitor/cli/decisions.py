@@ -9,10 +9,11 @@ import msgspec
 import typer
 
 from ..errors import BadInput, Problem
+from ..plain import clean
 from ..store.decisions import ACTIONS, Decision, Hit
 from .alerts import when
 from .casework import AtOption, ByOption, CaseArgument, WhyOption, desk, moment, reader
-from .common import ConfigOption, JsonOption, clean, guarded, out, table, write_json
+from .common import ConfigOption, JsonOption, guarded, out, table, write_json
 
 app = typer.Typer(no_args_is_help=True, help="Decisions on accounts: proposed, approved by people, expiring.")
 ActionOption = Annotated[str, typer.Option("--action", help=f"One of {', '.join(ACTIONS)}.")]

@@ -95,7 +95,8 @@ def _text(rule: str, name: str, accounts: list[str], reason: str, owner: str, ex
 
 
 def _place(path: Path, text: str, dirs: list[Path], policy: Path | None) -> None:
-    from ..features.catalogue import CATALOGUE, CLIENT_CLASSES
+    from ..features.catalogue import CLIENT_CLASSES
+    from ..features.vocabulary import CATALOGUE
     from ..rules import load_rules
 
     try:

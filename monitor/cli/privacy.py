@@ -8,9 +8,10 @@ import msgspec
 import typer
 
 from ..errors import BadInput, Problem
+from ..plain import clean
 from .alerts import when
 from .casework import AtOption, CaseArgument, desk, moment, reader
-from .common import ConfigOption, JsonOption, clean, guarded, out, table, write_json
+from .common import ConfigOption, JsonOption, guarded, out, table, write_json
 
 
 @guarded
@@ -27,6 +28,7 @@ def forget(
     stays = [
         f"checkpoints ({settings.checkpoint.store}): until {settings.features.idle_days:g} days after its last "
         "request, and the alerts open on it: a next revision writes it again, so end its traffic or forget it again",
+        "links of accounts for the campaign step, in Redis: three days, and in the campaign stage's own checkpoint",
         f"ledger keys: digests under the alert's id, until {settings.redis.ttl_s / 86_400:g} days after the last write",
         "request ids among the exemplars of campaigns it was in: they do not say whose they are",
         f"the log of readings: ids of accounts whose pages were read, {settings.evidence.keep_days:g} days",

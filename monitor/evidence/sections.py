@@ -206,27 +206,22 @@ def tests(bundle: Bundle) -> Markup | None:
     if not found:
         return None
     order = sorted(found, key=lambda n: (not found[n].get("holds"), -(found[n].get("quantile") or 0.0), n))
-    ranked = [
-        (n.replace("_", " "), found[n].get("quantile"), f"p {number(found[n].get('p'))}", bool(found[n].get("holds")))
-        for n in order
-    ]
-    rows: list[list[Child]] = [
-        [
-            n.replace("_", " "),
-            found[n].get("family"),
-            number(found[n].get("value")),
-            number(found[n].get("baseline")),
-            number(found[n].get("quantile")),
-            number(found[n].get("p")),
-            el("span", "holds", class_="bad") if found[n].get("holds") else "does not hold",
-        ]
-        for n in order
-    ]
-    heads = ["test", "family", "value", "usual", "conformal rank", "p", "result"]
+    words = {True: el("span", "holds", class_="bad"), False: "does not hold", None: "ranked only"}
+    ranked = []
+    rows: list[list[Child]] = []
+    for name in order:
+        t, shown = found[name], name.replace("_", " ")
+        rank, holds = t.get("quantile"), t.get("holds")
+        marked = bool(holds) if holds is not None else (rank or 0.0) >= 0.99
+        said = f"p {number(t['p'])}" if t.get("p") is not None else f"rank {number(rank)}"
+        ranked.append((shown, rank, said, marked))
+        figures = [number(t.get(k)) for k in ("value", "baseline", "quantile", "p", "groups")]
+        rows.append([shown, t.get("family"), *figures, words[holds if holds is None else bool(holds)]])
+    heads = ["test", "family", "value", "usual", "conformal rank", "p", "benign clusters", "result"]
     return card(
         "Tests on all members together",
         plots.strips(ranked, "Conformal rank of each pooled test", ("as benign clusters are", "beyond them")),
-        table(heads, rows, caption="Pooled tests", numeric=(2, 3, 4, 5)),
+        table(heads, rows, caption="Pooled tests", numeric=(2, 3, 4, 5, 6)),
         note="Each is ranked among benign clusters that the same linker found and nothing was fitted on.",
         id_="tests",
     )
@@ -292,7 +287,9 @@ def counterfactual(bundle: Bundle) -> Markup | None:
     found: Sequence[Mapping[str, Any]] = newest(bundle)["evidence"].get("counterfactual") or []
     if not found:
         return None
-    rows: list[list[Child]] = [[str(f.get("change")), severity(str(f.get("severity")))] for f in found]
+    rows: list[list[Child]] = [
+        [str(f.get("change")), severity(str(f["severity"])) if f.get("severity") else "no alert"] for f in found
+    ]
     return card("What would change it", table(["if", "the severity were"], rows, caption="Counterfactuals"), id_="if")
 
 

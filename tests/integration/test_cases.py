@@ -28,6 +28,7 @@ from monitor.store.forget import forget
 from monitor.store.inventory import REDIS
 from monitor.store.redis_checkpoints import RedisCheckpointStore
 from monitor.store.redis_link import RIGHTS, RedisOptions, connect
+from monitor.store.redis_links import RedisLinkStore
 from monitor.store.redis_sink import RedisSink
 
 KEYS, LIFE = AlertKeys(), Life(keep_days=400)
@@ -232,15 +233,17 @@ def test_every_key_is_in_the_inventory_and_lives_no_longer_than_it_says(
     decided = decide_on(client)
     for person in ("noah", "ada"):
         decisions.approve(client, KEYS, LIFE, decided.decision, by=person, why="yes", at=START)
+    RedisLinkStore(options).put([(0, 1, b"x")], {0: 1})
     store = RedisCheckpointStore(options)
     store.claim(0, 1)
     store.put_meta({"partitions": 1})
     lives = {"redis.ttl_s": 30 * 86_400, "redis.verdict_ttl_s": 6 * 3_600, "evidence.keep_days": 400 * 86_400,
-             "features.idle_days": 366 * 86_400}  # fmt: skip
+             "features.idle_days": 366 * 86_400, "three days": 3 * 86_400}  # fmt: skip
     used = set()
     for name in client.scan_iter("*"):
         text = name.decode()
-        kind = "{cp:…}" if text.startswith("abm:{cp:") else text.split("}:")[1].split(":")[0]
+        other = {"abm:{cp:": "{cp:…}", "abm:{links:": "{links:…}"}
+        kind = next((k for p, k in other.items() if text.startswith(p)), "") or text.split("}:")[1].split(":")[0]
         rows = [k for k in REDIS if k.key.split(":<")[0] == kind]
         assert len(rows) == 1, text
         assert 0 < client.ttl(name) <= lives[rows[0].life], text

@@ -8,7 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from monitor.__main__ import build
-from monitor.features.catalogue import CATALOGUE, CLIENT_CLASSES
+from monitor.features.catalogue import CLIENT_CLASSES
+from monitor.features.vocabulary import CATALOGUE
 from monitor.rules import load_rules, packaged_rules
 from monitor.yamlfile import load
 
