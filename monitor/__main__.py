@@ -36,18 +36,23 @@ def _options(
 def build() -> typer.Typer:
     """The whole application."""
     from .cli import (
-        alerts,
         backtest,
+        casework,
         check,
         config,
+        decisions,
         demo,
         doctor,
         evaluate,
+        evidence,
+        exceptions,
         features,
         formats,
         ingest,
+        privacy,
         rules,
         run,
+        serve,
         simulate,
         topics,
         train,
@@ -65,7 +70,17 @@ def build() -> typer.Typer:
     app.command("rekey")(topics.rekey)
     app.command("doctor")(doctor.doctor)
     app.command("fields")(features.list_fields)
-    app.add_typer(alerts.app, name="alerts")
+    app.command("serve")(serve.serve)
+    app.command("report")(evidence.report)
+    app.command("verify")(evidence.verify)
+    app.command("forget")(privacy.forget)
+    app.command("hold")(privacy.hold)
+    app.command("inventory")(privacy.inventory)
+    app.command("readings")(privacy.readings)
+    app.add_typer(casework.app, name="alerts")
+    app.command("takedown")(decisions.takedown)
+    app.add_typer(decisions.app, name="decisions")
+    app.add_typer(exceptions.app, name="exceptions")
     app.add_typer(rules.app, name="rules")
     app.add_typer(features.app, name="features")
     app.add_typer(formats.app, name="formats")

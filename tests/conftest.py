@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from importlib.util import find_spec
 from typing import Any, NoReturn
 
+import browser
 import pytest
 import servers
 
@@ -117,6 +118,20 @@ def redis_server() -> Iterator[Callable[[], EmbeddedServer]]:
     """A function that starts a Redis of the test's own, to be stopped, killed or frozen."""
     with ExitStack() as stack:
         yield lambda: _start(stack, "Redis", servers.RedisServer)
+
+
+@pytest.fixture
+def chromium() -> Iterator[Callable[..., browser.Chromium]]:
+    """A function ``(width=1280, height=900, dark=False)`` that starts a headless Chromium with one page."""
+    with ExitStack() as stack:
+
+        def start(*args: Any, **options: Any) -> browser.Chromium:
+            try:
+                return stack.enter_context(browser.Chromium(*args, **options))
+            except servers.Unavailable as error:
+                _absent(error)
+
+        yield start
 
 
 @pytest.fixture

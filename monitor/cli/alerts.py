@@ -80,9 +80,11 @@ def show(
         alert = next((a for a in _latest(read_alerts(file)) if a.alert_id == alert_id), None)
     else:
         from ..store.readers import show as read
+        from .casework import desk, reader
 
-        client, keys = _redis(config)
-        alert = read(client, keys, alert_id)
+        cases = desk(config)
+        cases.note(reader(), "show", alert_id)
+        alert = read(cases.client, cases.keys, alert_id)
     if alert is None:
         raise MonitorError("no alert has this id: `monitor alerts list` shows those there are")
     if as_json:

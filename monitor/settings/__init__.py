@@ -10,6 +10,7 @@ from .base import Section
 from .connections import HttpSettings, IngestSettings, KafkaSettings, LogSettings, RedisSettings
 from .example import example_yaml
 from .loading import ENV_PREFIX, json_schema, load_settings, masked
+from .people import ConsoleSettings, EvidenceSettings
 from .root import Settings
 from .stages import (
     PACKAGED,
@@ -37,7 +38,9 @@ __all__ = [
     "CampaignsSettings",
     "CheckpointSettings",
     "ClassifierSettings",
+    "ConsoleSettings",
     "DecodeSettings",
+    "EvidenceSettings",
     "FeaturesSettings",
     "HttpSettings",
     "IngestSettings",

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from .base import Section
 from .connections import HttpSettings, IngestSettings, KafkaSettings, LogSettings, RedisSettings
+from .people import ConsoleSettings, EvidenceSettings
 from .stages import (
     AlertsSettings,
     CampaignsSettings,
@@ -40,6 +41,12 @@ class Settings(Section):
     alerts: AlertsSettings = Field(default=AlertsSettings(), description="How much may be raised, and where it goes.")
     checkpoint: CheckpointSettings = Field(default=CheckpointSettings(), description="Where state is kept.")
     ingest: IngestSettings = Field(default=IngestSettings(), description="Requests that gateways post by HTTP.")
+    evidence: EvidenceSettings = Field(
+        default=EvidenceSettings(), description="Reports on a case, and who has read them."
+    )
+    console: ConsoleSettings = Field(
+        default=ConsoleSettings(), description="Verdicts for gateways, the JSON API and the pages of `monitor serve`."
+    )
     http: HttpSettings = Field(default=HttpSettings(), description="Health, readiness and metrics.")
     log: LogSettings = Field(default=LogSettings(), description="What is said on stderr.")
 

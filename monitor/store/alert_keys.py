@@ -9,6 +9,13 @@
 ``abm:{abm}:top``                               sorted set: accounts with an open alert, by risk
 ``abm:{abm}:verdict:<account>``                 string: what a gateway may act on, one GET
 ``abm:{abm}:alive:<instance>``                  string: gone after a flush
+``abm:{abm}:case:<alert id>``                   hash: what people decided, in order; ``state``, ``incident``
+``abm:{abm}:cases``                             sorted set: cases that somebody has moved, by time
+``abm:{abm}:incident:<incident id>``            string: the alert id behind what support quotes
+``abm:{abm}:hold:<alert id>``                   string: what must be preserved of a case; ``holds`` lists them
+``abm:{abm}:decision:<id>``                     string: a proposed decision; ``decisions`` lists them
+``abm:{abm}:enforce:<account>``                 string: the approved decision in force on an account
+``abm:{abm}:audit``                             stream: who read or moved which case
 ==============================================  ============================================================
 
 Alerts are few by design (a budget a week), so one slot carries them; verdicts are read from replicas.
@@ -77,6 +84,42 @@ class AlertKeys:
     def verdict(self, account: str) -> str:
         """What a gateway reads."""
         return self.name("verdict", account)
+
+    def case(self, alert_id: str) -> str:
+        """What people decided about an alert."""
+        return self.name("case", alert_id)
+
+    def cases(self) -> str:
+        """Cases that somebody has moved."""
+        return self.name("cases")
+
+    def incident(self, incident_id: str) -> str:
+        """The alert behind an incident id."""
+        return self.name("incident", incident_id)
+
+    def hold(self, alert_id: str) -> str:
+        """What must be preserved of a case."""
+        return self.name("hold", alert_id)
+
+    def holds(self) -> str:
+        """Cases under a hold."""
+        return self.name("holds")
+
+    def decision(self, name: str) -> str:
+        """A proposed decision."""
+        return self.name("decision", name)
+
+    def decisions(self) -> str:
+        """Proposed decisions by time."""
+        return self.name("decisions")
+
+    def enforce(self, account: str) -> str:
+        """The decision in force on an account."""
+        return self.name("enforce", account)
+
+    def audit(self) -> str:
+        """Who read or moved which case."""
+        return self.name("audit")
 
     def alive(self, instance: str) -> str:
         """A sink's own mark."""

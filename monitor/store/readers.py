@@ -44,9 +44,11 @@ class AccountState(msgspec.Struct, frozen=True):
     risk: float | None = None
 
 
-def _answered(
+def answered(
     function: Callable[Concatenate[redis.Redis, P], R],
 ) -> Callable[Concatenate[redis.Redis, P], R]:
+    """``function`` with the server's errors said in words: DependencyDown with the remedy."""
+
     @wraps(function)
     def call(client: redis.Redis, /, *args: P.args, **kwargs: P.kwargs) -> R:
         try:
@@ -60,7 +62,7 @@ def _answered(
     return call
 
 
-@_answered
+@answered
 def tail(
     client: redis.Redis,
     keys: AlertKeys,
@@ -78,7 +80,7 @@ def tail(
     return _entries(reply)
 
 
-@_answered
+@answered
 def consume(
     client: redis.Redis, keys: AlertKeys, group: str, consumer: str, *, count: int = 100, wait_s: float = 1.0,
     stuck_s: float = 60.0, mode: str = "alert",
@@ -103,14 +105,14 @@ def consume(
     return _entries(reply)
 
 
-@_answered
+@answered
 def ack(client: redis.Redis, keys: AlertKeys, group: str, ids: list[str], *, mode: str = "alert") -> int:
     """Tell the group that these entries are handled; how many were open."""
     reply: Reply = client.xack(keys.stream_of(mode), group, *ids) if ids else 0
     return int(reply)
 
 
-@_answered
+@answered
 def list_alerts(
     client: redis.Redis, keys: AlertKeys, *, limit: int = 50, mode: str = "alert",
     wanted: Callable[[Alert], bool] = lambda alert: True,
@@ -126,28 +128,43 @@ def list_alerts(
     return [alert for alert in found.values() if wanted(alert)][:limit]
 
 
-@_answered
+@answered
 def show(client: redis.Redis, keys: AlertKeys, alert_id: str) -> Alert | None:
     """An alert as it was last written; None where it is not known (any more)."""
     data: Reply = client.get(keys.alert(alert_id))
     return decode_alert(data) if data is not None else None
 
 
-@_answered
+@answered
+def revisions_of(client: redis.Redis, keys: AlertKeys, alert_id: str) -> list[Alert]:
+    """Every revision of an alert that the streams still hold, oldest first; at least the one in its own key."""
+    found: dict[int, Alert] = {}
+    last = show(client, keys, alert_id)
+    if last is not None:
+        found[last.revision] = last
+    for mode in (last.mode,) if last is not None else ("alert", "shadow"):
+        for alert in _backwards(client, keys.stream_of(mode), only=alert_id):
+            found[alert.revision] = alert
+            if alert.revision == 1:
+                break
+    return [found[number] for number in sorted(found)]
+
+
+@answered
 def members(client: redis.Redis, keys: AlertKeys, alert_id: str) -> Members | None:
     """Every account of a large alert: what its ``members_ref`` refers to."""
     data: Reply = client.get(keys.members(alert_id))
     return msgspec.json.decode(data, type=Members) if data is not None else None
 
 
-@_answered
+@answered
 def verdict(client: redis.Redis, keys: AlertKeys, account: str) -> Verdict | None:
     """What a gateway reads with one GET; None: nothing is held against the account."""
     data: Reply = client.get(keys.verdict(account))
     return msgspec.json.decode(data, type=Verdict) if data is not None else None
 
 
-@_answered
+@answered
 def account(client: redis.Redis, keys: AlertKeys, name: str) -> AccountState | None:
     """The account's last alert in short."""
     held: Reply = client.hgetall(keys.account(name))
@@ -161,7 +178,7 @@ def account(client: redis.Redis, keys: AlertKeys, name: str) -> AccountState | N
     )  # fmt: skip
 
 
-@_answered
+@answered
 def top(client: redis.Redis, keys: AlertKeys, limit: int = 20) -> list[AccountState]:
     """Accounts with an open alert, by risk. One whose state has expired is left out."""
     reply: Reply = client.zrevrange(keys.top(), 0, limit - 1)
@@ -169,11 +186,12 @@ def top(client: redis.Redis, keys: AlertKeys, limit: int = 20) -> list[AccountSt
     return [state for state in states if state is not None]
 
 
-def _backwards(client: redis.Redis, stream: str, page: int = 500) -> Iterator[Alert]:
-    end = "+"
+def _backwards(client: redis.Redis, stream: str, page: int = 500, only: str | None = None) -> Iterator[Alert]:
+    """Alerts of a stream, newest entry first. With ``only`` those of one id, and no other is decoded."""
+    end, wanted = "+", None if only is None else only.encode()
     while True:
         reply: Reply = client.xrevrange(stream, max=end, count=page)
-        yield from (_entry(item)[1] for item in reply)
+        yield from (_entry(item)[1] for item in reply if wanted is None or item[1][b"alert_id"] == wanted)
         if len(reply) < page:
             return
         end = "(" + text(reply[-1][0])

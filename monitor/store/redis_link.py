@@ -37,7 +37,7 @@ RIGHTS = (
     "+evalsha", "+script|load", "+ping", "+hello", "+select",
     "+get", "+set", "+getex", "+del", "+exists", "+expire", "+ttl", "+strlen", "+scan",
     "+hget", "+hset", "+hgetall", "+hdel", "+zadd", "+zrem", "+zremrangebyrank", "+zrevrange", "+zscore",
-    "+xadd", "+xread", "+xrevrange", "+xreadgroup", "+xgroup|create", "+xautoclaim", "+xack",
+    "+xadd", "+xdel", "+xread", "+xrevrange", "+xreadgroup", "+xgroup|create", "+xautoclaim", "+xack",
 )  # fmt: skip
 """All that an ACL user of ours needs, on keys ``~abm:*``; a test runs everything with no more."""
 
@@ -86,7 +86,17 @@ class RedisOptions:
 
 def connect(options: RedisOptions) -> redis.Redis:
     """A client; nothing is sent yet. Replies are bytes. It does not retry: the caller does, and knows what to."""
-    extra: dict[str, Any] = {}
+    return redis.Redis.from_url(options.url, retry=Retry(NoBackoff(), 0), **arguments(options))
+
+
+def arguments(options: RedisOptions) -> dict[str, Any]:
+    """What redis-py's clients take beside the URL."""
+    extra: dict[str, Any] = {
+        "protocol": options.protocol,
+        "decode_responses": False,
+        "socket_timeout": options.socket_timeout_s,
+        "health_check_interval": options.health_check_s,
+    }
     if options.username is not None:
         extra["username"] = options.username
     if options.password is not None:
@@ -103,15 +113,7 @@ def connect(options: RedisOptions) -> redis.Redis:
     if urlsplit(options.url).scheme != "unix":
         extra["socket_keepalive"] = True
         extra["socket_connect_timeout"] = options.connect_timeout_s
-    return redis.Redis.from_url(
-        options.url,
-        protocol=options.protocol,
-        decode_responses=False,
-        socket_timeout=options.socket_timeout_s,
-        health_check_interval=options.health_check_s,
-        retry=Retry(NoBackoff(), 0),
-        **extra,
-    )
+    return extra
 
 
 class Script:

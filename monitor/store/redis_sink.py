@@ -26,7 +26,8 @@ from monitor.records import Alert, trimmed
 from monitor.store.alert_keys import VERDICTS, AlertKeys, Verdict, decode_alert, risk, text
 from monitor.store.redis_link import RedisOptions, Reply, Script, connect, remedy
 
-# KEYS: ledger, stream, alert, members, top, account, then one verdict a core account.
+# KEYS: ledger, stream, alert, members, top, account, case, then one verdict a core account. Nobody is held against
+# whom people found innocent: no verdict is given while the case is a false positive.
 # The first write is one that a full server refuses: nothing is ever half done.
 _PUBLISH = Script("""
 local id, revision, digest = ARGV[1], ARGV[2], ARGV[3]
@@ -58,13 +59,14 @@ if tonumber(redis.call('HGET', KEYS[6], 'revised_at') or '-1') <= tonumber(revis
   redis.call('ZREMRANGEBYRANK', KEYS[5], 0, -100001)
   redis.call('EXPIRE', KEYS[5], ttl)
 end
-for i = 7, #KEYS do
+local innocent = redis.call('HGET', KEYS[7], 'state') == 'false_positive'
+for i = 8, #KEYS do
   local held = redis.call('GET', KEYS[i])
   local other = held and cjson.decode(held)
   if other and other.alert_id == id then other = false end
-  if open then
+  if open and not innocent then
     if not other or (ranks[other.severity] or 0) <= rank then
-      redis.call('SET', KEYS[i], ARGV[10 + i], 'EX', verdict_ttl)
+      redis.call('SET', KEYS[i], ARGV[9 + i], 'EX', verdict_ttl)
     end
   elseif held and not other then
     redis.call('DEL', KEYS[i])
@@ -184,6 +186,7 @@ class RedisSink:
             [
                 keys.ledger(alert.alert_id), keys.stream_of(alert.mode), keys.alert(alert.alert_id),
                 keys.members(alert.alert_id), keys.top(), keys.account(alert.subject),
+                keys.case(alert.alert_id),
                 *map(keys.verdict, accounts),
             ],
             [
