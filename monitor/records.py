@@ -115,6 +115,8 @@ EVENT_SCHEMA: dict[str, pl.DataType] = {
     "minhash": pl.Array(pl.UInt8, MINHASH_BINS), "shape": pl.Array(pl.UInt8, SHAPE_SCALARS),
     "lexicon": pl.UInt32(), "script": pl.UInt8(),
     "prompt_chars": pl.Int32(), "system_chars": pl.Int32(), "response_chars": pl.Int32(),
+    # known corpora: bits of those that the prompt is an item of (null: no prompt, or no corpus is known), and the item
+    "corpus": pl.UInt32(), "corpus_item": _U64,
 }  # fmt: skip
 """Columns of an event after the sketch step, always all of them, null where the log does not say."""
 

@@ -73,6 +73,7 @@ def sketch_frame(
 
     made = sketcher.sketch_texts(prompt, system, main, heavy)
     columns |= _text_columns(frame, made, received, prompt, system, response)
+    columns |= _corpus_columns(sketcher, made, received, prompt, raw)
     keyed, bad_ip = _identifiers(frame, sketcher, main, received)
     columns |= keyed
     columns["n_tools"] = _n_tools(frame, received)
@@ -130,6 +131,23 @@ def _text_columns(
             chars = np.where(own[i], lengths, chars).astype(np.int32)
         columns[name] = pl.Series(name, pa.array(chars, mask=~has[i]))
     return columns
+
+
+def _corpus_columns(
+    sketcher: Sketcher, made: TextSketches, received: Received, prompt: Texts | None, raw: Bools
+) -> dict[str, pl.Series]:
+    """What prompts are known as: null where no corpus is known, or the gateway's are under another key."""
+    rows = len(raw)
+    told = received.has_corpus & ~raw
+    told &= (received.corpus["key"] == np.frombuffer(sketcher.corpora.check, np.uint8)).all(axis=1)
+    bits, item = np.where(told, received.corpus["corpus"], 0), np.where(told, received.corpus["item"], 0)
+    if made.corpus is not None and made.corpus_item is not None:
+        own = _valid(prompt, rows)
+        told, bits, item = told | own, bits | made.corpus, item | made.corpus_item
+    return {
+        "corpus": pl.Series("corpus", pa.array(bits.astype(np.uint32), mask=~told)),
+        "corpus_item": hash_series("corpus_item", item.astype(np.uint64)),
+    }
 
 
 def _identifiers(

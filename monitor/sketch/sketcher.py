@@ -18,8 +18,9 @@ import numpy.typing as npt
 from monitor.fields import FIELDS, ID_LENGTH, TABLES, TIME_MAX_S, TIME_MIN_S, Field, Kind, spelling
 
 from . import wire
+from .corpora import Corpora, CorpusKey
 from .identifiers import IdentifierHasher, client_of, tools_of
-from .kernel import PRINTS, SCALARS, SIM, Texts, grams, sketch
+from .kernel import CORPUS, PRINTS, SCALARS, SIM, Texts, grams, sketch, texts_of
 from .keyring import Keyring
 from .lexicon import Tables, build
 from .residual import NO_GRAMS, HeavyGrams
@@ -43,6 +44,8 @@ class TextSketches:
 
     ``hashes`` (n, 7), ``minhash`` (n, 64), ``shape`` (n, 24); ``residual`` (n, 24) and ``residual_share`` (n) are the
     shape without heavy grams and the share (of 255) of the words that are left, and None where none were given.
+    ``corpus`` (n) are the bits of the known corpora that a prompt is an item of, and ``corpus_item`` (n) the item's
+    keyed hash, 0 for none; both None where no corpus is known.
     """
 
     hashes: U64Array
@@ -52,13 +55,19 @@ class TextSketches:
     script: U8Array
     residual: U8Array | None = None
     residual_share: U8Array | None = None
+    corpus: npt.NDArray[np.uint32] | None = None
+    corpus_item: U64Array | None = None
 
 
 class Sketcher:
-    """Makes sketches under the keys of ``keyring``. One instance may serve several threads' calls one at a time."""
+    """Makes sketches under the keys of ``keyring``. One instance may serve several threads' calls one at a time.
 
-    def __init__(self, keyring: Keyring):
+    ``corpora`` may be set anew between two calls.
+    """
+
+    def __init__(self, keyring: Keyring, corpora: Corpora | None = None):
         self.keyring = keyring
+        self.corpora = corpora or Corpora.of(CorpusKey.of(keyring))
         self.identifiers = IdentifierHasher(keyring)
         self._words: dict[int, U64Array] = {}
         self._tables: dict[int, Tables] = {}
@@ -85,7 +94,7 @@ class Sketcher:
         slots: npt.NDArray[np.int64],
         heavy: HeavyGrams | None = None,
         *,
-        want: int = PRINTS | SCALARS,
+        want: int = PRINTS | SCALARS | CORPUS,
     ) -> TextSketches:
         """Everything of prompts and system prompts, row ``i`` under the key in ``slots[i]`` (-1: leave the row)."""
         n = len(slots)
@@ -95,6 +104,9 @@ class Sketcher:
         )  # fmt: skip
         if heavy is not None:
             made.residual, made.residual_share = np.zeros_like(made.shape), np.zeros(n, np.uint8)
+        known = self.corpora.filters if want & CORPUS and len(self.corpora) else None
+        if known is not None:
+            made.corpus, made.corpus_item = np.zeros(n, np.uint32), np.zeros(n, np.uint64)
         for slot in np.unique(slots[slots >= 0]).tolist():
             chosen = (slots == slot).astype(np.uint8)
             keys, tables = self.text_keys(slot), self.tables(slot)
@@ -103,13 +115,15 @@ class Sketcher:
                 if heavy is not None:
                     subtract = heavy.hashes if self.keyring.slot(heavy.key_id) == slot else NO_GRAMS
                 rows = prompt.valid & chosen
-                one = sketch(prompt, rows, want, keys, tables, subtract)
+                one = sketch(prompt, rows, want, keys, tables, subtract, known)
                 own = rows == 1
                 made.hashes[own, :4], made.hashes[own, 6] = one.hashes[own, :4], one.hashes[own, SIM]
                 made.minhash[own], made.shape[own] = one.minhash[own], one.shape[own]
                 made.lexicon[own], made.script[own] = one.lexicon[own], one.script[own]
                 if made.residual is not None and made.residual_share is not None:
                     made.residual[own], made.residual_share[own] = one.residual[own], one.residual_share[own]
+                if made.corpus is not None and made.corpus_item is not None:
+                    made.corpus[own], made.corpus_item[own] = one.corpus[own], one.corpus_item[own]
             if system is not None:
                 one = sketch(system, system.valid & chosen, want & ~PRINTS, keys, tables, None)
                 made.hashes[:, 4:6] |= one.hashes[:, :2]
@@ -144,12 +158,17 @@ class Sketcher:
         prompt, system = (texts_of([t[name] for t in read]) for name in ("prompt", "system"))
         first = self.sketch_texts(prompt, system, main)
         second = self.sketch_texts(prompt, system, following, want=PRINTS) if (following >= 0).any() else None
+        key = np.frombuffer(self.corpora.check, np.uint8)
         result = []
         for i, (event, texts) in enumerate(zip(events, read, strict=True)):
             kept = _kept(event)
             sketch: dict[str, Any] = {"v": WIRE_VERSION, "key_id": self.keyring.keys[main[i]].id}
             if any(text is not None for text in texts.values()):
                 sketch["form"] = wire.pack(_form(first, i, texts))
+            if texts["prompt"] is not None and first.corpus is not None and first.corpus_item is not None:
+                hit = np.zeros((), wire.CORPUS)
+                hit["key"], hit["corpus"], hit["item"] = key, first.corpus[i], first.corpus_item[i]
+                sketch["corpus"] = wire.pack(hit)
             sketch |= self._sealed(event, texts, first, i, int(main[i]))
             if second is not None and following[i] >= 0:
                 slot = int(following[i])
@@ -190,18 +209,6 @@ class Sketcher:
             hashes = (self.identifiers.one("blobs", b, slot) for b in blobs)
             sealed["blobs"] = wire.pack_blobs([h for h in hashes if h])
         return sealed
-
-
-def texts_of(strings: Sequence[str | None]) -> Texts | None:
-    """Strings as one run of bytes; None where there is none at all."""
-    if all(s is None for s in strings):
-        return None
-    encoded = [b"" if s is None else s.encode("utf-8", "replace") for s in strings]
-    return Texts(
-        np.frombuffer(bytearray().join(encoded), np.uint8),
-        np.cumsum([0, *map(len, encoded)], dtype=np.int64),
-        np.array([s is not None for s in strings], np.uint8),
-    )
 
 
 def _form(made: TextSketches, i: int, texts: Mapping[str, str | None]) -> npt.NDArray[np.void]:
