@@ -35,7 +35,7 @@ def _options(
 
 def build() -> typer.Typer:
     """The whole application."""
-    from .cli import alerts, backtest, config, demo, doctor, evaluate, features, rules, run, simulate, topics
+    from .cli import alerts, backtest, config, corpus, demo, doctor, evaluate, features, rules, run, simulate, topics
 
     app.command("demo")(demo.demo)
     app.command("run")(run.run)
@@ -50,6 +50,7 @@ def build() -> typer.Typer:
     app.add_typer(rules.app, name="rules")
     app.add_typer(features.app, name="features")
     app.add_typer(config.app, name="config")
+    app.add_typer(corpus.app, name="corpus")
     app.add_typer(topics.dlq, name="dlq")
     return app
 

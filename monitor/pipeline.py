@@ -25,7 +25,7 @@ from monitor.observe import Inactive, Observer
 from monitor.records import Alert, Decoded, RawBatch, Reject
 from monitor.rules import HoldState, RuleSet
 from monitor.score import Scorer
-from monitor.sketch import Sketcher
+from monitor.sketch import Corpora, Sketcher
 from monitor.sketch.frame import sketch_frame
 from monitor.ticks import TickStage
 
@@ -68,6 +68,7 @@ class Pipeline:
     epoch_ms: int
     versions: dict[str, str]
     next_rules: RuleSet | None = None
+    next_corpora: Corpora | None = None
     known: Known = field(default_factory=Known)
     _epochs: dict[int, int] = field(default_factory=dict)
     _origins: dict[tuple[int, str, int], int] = field(default_factory=dict)
@@ -142,6 +143,8 @@ class Pipeline:
             events, _ = sketch_frame(decoded.frame, self.sketcher, entity=self.decode_options.entity)
         # What came as a sketch feeds what the text would: only now can it be told from one that is no use.
         self.observe.counts.fields |= available_fields(events)
+        if events["corpus"].null_count() < len(events):
+            self.observe.counts.fields.add("corpora")
         return events
 
     def _tick(self, events: pl.DataFrame, trusted_clock: bool) -> pl.DataFrame:
@@ -188,18 +191,24 @@ class Pipeline:
         """Partitions that reach a new epoch: new rules, learning from what was cleared, frozen models."""
         for partition in rows["partition"].unique().sort().to_list():
             if self._epochs.get(partition, -1) < epoch:
-                if self.next_rules is not None and epoch > max(self._epochs.values(), default=-1):
-                    self._use(self.next_rules)
+                if epoch > max(self._epochs.values(), default=-1):
+                    self._use_next()
                 with self.observe.stage("score"):
                     suspects = self.alerts.suspects(partition, epoch * self.epoch_ms)
                     self.scorer.advance(partition, epoch, suspects)
                 self._epochs[partition] = epoch
 
-    def _use(self, rules: RuleSet) -> None:
-        self.rules, self.next_rules = rules, None
-        self.versions = {**self.versions, "rules": rules.hash}
-        self.alerts.use(rules.policy, rules.rules, self.versions)
-        self.observe.rules_in_force(rules)
+    def _use_next(self) -> None:
+        """Rules and corpora that came since the last epoch."""
+        if self.next_rules is None and self.next_corpora is None:
+            return
+        if self.next_corpora is not None:
+            self.sketcher.corpora, self.next_corpora = self.next_corpora, None
+        self.rules, self.next_rules = self.next_rules or self.rules, None
+        kept = {name: version for name, version in self.versions.items() if name != "corpora"}
+        self.versions = {**kept, "rules": self.rules.hash, **self.sketcher.corpora.versions}
+        self.alerts.use(self.rules.policy, self.rules.rules, self.versions)
+        self.observe.rules_in_force(self.rules)
 
     def _rows_by_tick(self, rows: pl.DataFrame, fired: pl.Series) -> dict[tuple[int, str, int], int]:
         """Where the feature stage finds the rows that fired, for the alert stage's lookups."""

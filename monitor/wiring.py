@@ -19,7 +19,7 @@ from monitor.pipeline import Pipeline
 from monitor.rules import HoldState, RuleSet, load_rules, packaged_rules
 from monitor.score import AnomalyOptions, ClassifierOptions, ScoreOptions, Scorer
 from monitor.settings import Settings
-from monitor.sketch import Keyring, Sketcher
+from monitor.sketch import Corpora, CorpusKey, Keyring, Sketcher, load_corpora
 from monitor.sketch.vocabulary import LEXICON_FLAGS, SHAPE_NAMES
 from monitor.telemetry import Telemetry
 from monitor.ticks import TickOptions, TickStage
@@ -58,6 +58,17 @@ def keyring(settings: Settings, *, generated: Callable[[], Keyring] | None = Non
     return generated()
 
 
+def corpus_key(settings: Settings, keys: Keyring) -> CorpusKey:
+    """What the items of known corpora are hashed under: a key that rotation of the sketch keys does not touch."""
+    own = settings.corpora.secret
+    return CorpusKey.of(keys, None if own is None else own.get_secret_value().encode())
+
+
+def corpora(settings: Settings, keys: Keyring) -> Corpora:
+    """The known corpora of the settings, or BadInput with every problem of every file."""
+    return load_corpora(settings.corpora.dir, corpus_key(settings, keys))
+
+
 def rule_paths(settings: Settings, extra: Sequence[Path] = ()) -> list[Path]:
     """Directories of rules: those given, else those of the settings, else those of the package."""
     return [*extra] or [*settings.rules.dirs] or [packaged_rules()]
@@ -80,11 +91,13 @@ def pipeline(
     f = settings.features
     tick_ms, epoch_ms = f.tick_s * 1000, f.epoch_s * 1000
     scorer = Scorer(score_options(settings), ACCOUNT_FEATURES)
+    known = corpora(settings, keys)
     versions = {
         "monitor": __version__,
         "rules": rules.hash,
         "model": scorer.status().classifier.active or "none",
         "config": settings.hash,
+        **known.versions,
     }
     observer = Observer(Telemetry(registry or CollectorRegistry()), live=live)
     observer.rules_in_force(rules)
@@ -103,7 +116,7 @@ def pipeline(
                 future_s=settings.decode.future_s,
                 entity=settings.source.entity,
             ),
-            sketcher=Sketcher(keys),
+            sketcher=Sketcher(keys, known),
             ticks=TickStage(
                 TickOptions(
                     tick_ms=tick_ms,

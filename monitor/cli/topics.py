@@ -37,7 +37,7 @@ def rekey(
     extra: dict[str, Any] = {}
     if sketch:
         keys = wiring.keyring(settings)
-        sketcher, key = Sketcher(keys), wiring.digest_key(keys)
+        sketcher, key = Sketcher(keys, wiring.corpora(settings, keys)), wiring.digest_key(keys)
         extra = {
             "sketch": lambda values: sketch_json_lines(values, sketcher),
             "digest": lambda value: blake2b(value, digest_size=16, key=key).hexdigest(),

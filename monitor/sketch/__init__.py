@@ -10,7 +10,7 @@ Importing this package needs numpy and numba only, so that a gateway can strip t
 An event with its text and the same event with its sketch give the same row.
 """
 
-from .corpora import Corpora, CorpusKey, load_corpora
+from .corpora import Corpora, CorporaWatch, CorpusKey, load_corpora
 from .kernel import Texts
 from .keyring import Key, Keyring
 from .residual import HeavyGrams
@@ -18,6 +18,6 @@ from .sketcher import Sketcher
 from .vocabulary import LEXICON_FLAGS, SCRIPTS, SHAPE_NAMES, dequantise
 
 __all__ = [
-    "LEXICON_FLAGS", "SCRIPTS", "SHAPE_NAMES", "Corpora", "CorpusKey", "HeavyGrams", "Key", "Keyring", "Sketcher",
-    "Texts", "dequantise", "load_corpora",
+    "LEXICON_FLAGS", "SCRIPTS", "SHAPE_NAMES", "Corpora", "CorporaWatch", "CorpusKey", "HeavyGrams", "Key", "Keyring",
+    "Sketcher", "Texts", "dequantise", "load_corpora",
 ]  # fmt: skip

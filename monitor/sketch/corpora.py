@@ -290,6 +290,11 @@ class Corpora:
         return bytes.fromhex(self.key.check)[:CHECK_BYTES]
 
     @property
+    def versions(self) -> dict[str, str]:
+        """What an alert says of them: nothing where there are none."""
+        return {"corpora": self.hash} if self.headers else {}
+
+    @property
     def names(self) -> Mapping[int, str]:
         """Names by bit."""
         return {h.bit: h.name for h in self.headers}
@@ -316,10 +321,35 @@ def load_corpora(directory: Path | None, key: CorpusKey) -> Corpora:
     return Corpora.of(key, found)
 
 
-def signature(directory: Path) -> tuple[tuple[str, int, int], ...]:
-    """Changes when a file of the directory does (name, size and time of each): cheap enough to ask often."""
-    try:
-        stats = [(path.name, path.stat()) for path in sorted(directory.glob(f"*{SUFFIX}"))]
-    except OSError:
-        return ()
-    return tuple((name, s.st_size, s.st_mtime_ns) for name, s in stats)
+class CorporaWatch:
+    """Notices that the files of a directory changed, by name, size and time of each. Knows neither clock nor pipeline.
+
+    A broken file is told once, and the set in force goes on.
+    """
+
+    def __init__(self, directory: Path | None, key: CorpusKey):
+        self._directory = directory
+        self._key = key
+        self._seen = self._look()
+
+    def _look(self) -> tuple[tuple[str, int, int], ...]:
+        try:
+            files = corpus_files(self._directory) if self._directory is not None else []
+            return tuple((p.name, s.st_size, s.st_mtime_ns) for p in files for s in (p.stat(),))
+        except (OSError, BadInput):
+            return ()
+
+    def poll(self) -> Corpora | None:
+        """A new set if the files changed since the last answer. Raises BadInput with what is wrong with them."""
+        found = self._look()
+        if found == self._seen:
+            return None
+        try:
+            corpora = load_corpora(self._directory, self._key)
+        except BadInput:
+            if self._look() == found:
+                self._seen = found
+                raise
+            return None  # the files are being written: look again
+        self._seen = found
+        return corpora
