@@ -215,6 +215,15 @@ _CONTENT = (
        high=1, n=5),
 )  # fmt: skip
 
+_CORPUS = (
+    _f("corpus_share_24h", "corpus", "share", "prompts that are items of a known corpus; null where none is known",
+       needs="prompt corpora", high=1, n=5),
+    _f("corpus_items_distinct_24h", "corpus", "items", "different items of known corpora (linear counting, over "
+       "about 177 of a sample)", needs="prompt corpora", high=139_000),
+    _f("corpus_models_per_item_24h", "corpus", "models", "models that an item of a known corpus was put to, on average "
+       "(pairs over items, both by linear counting)", needs="prompt corpora", raw="model", high=270, n=10),
+)  # fmt: skip
+
 _PIVOT = (
     _f("models_distinct_24h", "pivot", "models", "different models asked for", raw="model", high=270),
     _f("models_distinct_7d", "pivot", "models", "different models asked for in 7 days", raw="model", high=270),
@@ -285,7 +294,7 @@ _SCORES = (
 )  # fmt: skip
 
 ACCOUNT_FEATURES = Catalogue(
-    (*_VOLUME, *_TIMING, *_SHAPE, *_TEMPLATE, *_CONTENT, *_PIVOT, *_LINKAGE, *_CLIENT, *_REPLAY, *_HISTORY)
+    (*_VOLUME, *_TIMING, *_SHAPE, *_TEMPLATE, *_CONTENT, *_CORPUS, *_PIVOT, *_LINKAGE, *_CLIENT, *_REPLAY, *_HISTORY)
 )
 """What the features stage computes, in column order."""
 

@@ -17,7 +17,8 @@ import pytest
 import monitor
 from monitor.decode import DecodeOptions, decode
 from monitor.records import EVENT_SCHEMA, RawBatch
-from monitor.sketch import HeavyGrams, Key, Keyring, Sketcher
+from monitor.sketch import Corpora, CorpusKey, HeavyGrams, Key, Keyring, Sketcher
+from monitor.sketch.corpora import build_corpus
 from monitor.sketch.frame import KEYED, sketch_frame
 from monitor.sketch.lines import sketch_json_lines
 from monitor.sketch.received import SketchStats
@@ -26,7 +27,9 @@ from monitor.sketch.vocabulary import MAX_BLOBS
 
 T = 1_750_000_000
 DAY = 86_400
-SKETCHER = Sketcher(Keyring.from_seed(1))
+_KEY = CorpusKey.of(Keyring.from_seed(1))
+_CORPUS = build_corpus("c", ["Please rewrite the text. Why? And of what, by all means?"], _KEY, bit=0, bits=32)
+SKETCHER = Sketcher(Keyring.from_seed(1), Corpora.of(_KEY, [_CORPUS]))
 BASE = {
     "ts": T, "request_id": "r-1", "account_id": "a-1", "model": "m", "input_tokens": 5, "output_tokens": 7,
     "status": 200,
@@ -39,7 +42,8 @@ FULL = BASE | {
     "client_name": "acme", "client_version": "1.2", "ja4": "t13d", "payment_fp": "p", "referral_fp": "rf",
     "contact_domain": "Example.COM", "reasoning_blob_fp": ["z", "y", "z"], "marketplace_account_id": "mk",
     "reseller_of_record": "rs", "response_format": "json", "reasoning_effort": "high", "region": "eu",
-    "system": "You are a careful helper.", "prompt": "Please rewrite the text. Why?", "response": "Gladly.",
+    "system": "You are a careful helper.", "prompt": "Please rewrite the text. Why? And of what, by all means?",
+    "response": "Gladly.",
 }  # fmt: skip
 
 
@@ -129,7 +133,7 @@ def test_columns_depend_on_the_key_and_scalars_do_not() -> None:
     a, _ = run([FULL])
     b, _ = run([FULL], Sketcher(Keyring.from_seed(2)))
     differing = set(equal(a, b))
-    assert differing == {*KEYED, "blobs", "minhash", "request_key", "dedup_key"}
+    assert differing == {*KEYED, "blobs", "minhash", "request_key", "dedup_key", "corpus", "corpus_item"}
 
 
 def test_keyed_columns_are_of_different_kinds() -> None:
