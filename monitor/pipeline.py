@@ -27,6 +27,7 @@ from monitor.rules import HoldState, RuleSet
 from monitor.score import Scorer
 from monitor.sketch import Corpora, Sketcher
 from monitor.sketch.frame import sketch_frame
+from monitor.sketch.heavy import HeavyStage
 from monitor.ticks import TickStage
 
 
@@ -57,6 +58,7 @@ class Pipeline:
 
     decode_options: DecodeOptions
     sketcher: Sketcher
+    heavy: HeavyStage
     ticks: TickStage
     features: FeatureEngine
     scorer: Scorer
@@ -87,6 +89,7 @@ class Pipeline:
     def components(self) -> Mapping[str, Component]:
         """Everything with state, in the order in which it is restored."""
         return {
+            "heavy": self.heavy,
             "ticks": self.ticks,
             "features": self.features,
             "score": self.scorer,
@@ -119,7 +122,7 @@ class Pipeline:
 
     def measure(self) -> None:
         """Tell the metrics what stands now."""
-        sizes = {"ticks": self.ticks.nbytes, "features": self.features.nbytes}
+        sizes = {"heavy": self.heavy.nbytes, "ticks": self.ticks.nbytes, "features": self.features.nbytes}
         self.observe.standing(len(self.features.accounts), sizes, self.alerts.open_by_severity(), self.inactive())
 
     def exemplars(self, partition: int, subject: str, until_ms: int) -> list[str]:
@@ -140,14 +143,13 @@ class Pipeline:
 
     def _sketch(self, decoded: Decoded) -> pl.DataFrame:
         with self.observe.stage("sketch"):
-            events, _ = sketch_frame(decoded.frame, self.sketcher, entity=self.decode_options.entity)
+            events, _ = sketch_frame(decoded.frame, self.sketcher, self.heavy, entity=self.decode_options.entity)
         # What came as a sketch feeds what the text would: only now can it be told from one that is no use.
         self.observe.counts.fields |= available_fields(events)
-        if events["corpus"].null_count() < len(events):
-            self.observe.counts.fields.add("corpora")
         return events
 
     def _tick(self, events: pl.DataFrame, trusted_clock: bool) -> pl.DataFrame:
+        self.heavy.commit()
         closed, stats = self.ticks.push(events, trusted_clock)
         self.observe.ticked(stats, self.ticks.watermarks_ms)
         return closed

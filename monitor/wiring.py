@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from monitor import __version__, fields
+from monitor import __version__, fields, yamlfile
 from monitor.alerts import AlertOptions, AlertStage, Lookups
 from monitor.decode import DecodeOptions
 from monitor.errors import BadInput, Problem
@@ -19,7 +19,8 @@ from monitor.pipeline import Pipeline
 from monitor.rules import HoldState, RuleSet, load_rules, packaged_rules
 from monitor.score import AnomalyOptions, ClassifierOptions, ScoreOptions, Scorer
 from monitor.settings import Settings
-from monitor.sketch import Corpora, CorpusKey, Keyring, Sketcher, load_corpora
+from monitor.sketch import Corpora, CorpusKey, Keyring, Sketcher, load_corpora, read_generators
+from monitor.sketch.heavy import HeavyStage
 from monitor.sketch.vocabulary import LEXICON_FLAGS, SHAPE_NAMES
 from monitor.telemetry import Telemetry
 from monitor.ticks import TickOptions, TickStage
@@ -69,6 +70,12 @@ def corpora(settings: Settings, keys: Keyring) -> Corpora:
     return load_corpora(settings.corpora.dir, corpus_key(settings, keys))
 
 
+def sketcher(settings: Settings, keys: Keyring) -> Sketcher:
+    """What makes sketches, with the corpora and generator families of the settings. Raises BadInput as they do."""
+    families = read_generators(settings.corpora.generators, lambda path: yamlfile.load(path).data)
+    return Sketcher(keys, corpora(settings, keys), families)
+
+
 def rule_paths(settings: Settings, extra: Sequence[Path] = ()) -> list[Path]:
     """Directories of rules: those given, else those of the settings, else those of the package."""
     return [*extra] or [*settings.rules.dirs] or [packaged_rules()]
@@ -91,13 +98,14 @@ def pipeline(
     f = settings.features
     tick_ms, epoch_ms = f.tick_s * 1000, f.epoch_s * 1000
     scorer = Scorer(score_options(settings), ACCOUNT_FEATURES)
-    known = corpora(settings, keys)
+    sketches = sketcher(settings, keys)
     versions = {
         "monitor": __version__,
         "rules": rules.hash,
         "model": scorer.status().classifier.active or "none",
         "config": settings.hash,
-        **known.versions,
+        **sketches.corpora.versions,
+        **sketches.generators.versions,
     }
     observer = Observer(Telemetry(registry or CollectorRegistry()), live=live)
     observer.rules_in_force(rules)
@@ -116,7 +124,8 @@ def pipeline(
                 future_s=settings.decode.future_s,
                 entity=settings.source.entity,
             ),
-            sketcher=Sketcher(keys, known),
+            sketcher=sketches,
+            heavy=HeavyStage(sketches, epoch_ms),
             ticks=TickStage(
                 TickOptions(
                     tick_ms=tick_ms,

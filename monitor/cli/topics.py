@@ -29,7 +29,6 @@ def rekey(
     from .. import wiring
     from ..service import Signals
     from ..settings import load_settings
-    from ..sketch import Sketcher
     from ..sketch.lines import sketch_json_lines
     from ..source.rekey import rekey as copy
 
@@ -37,7 +36,7 @@ def rekey(
     extra: dict[str, Any] = {}
     if sketch:
         keys = wiring.keyring(settings)
-        sketcher, key = Sketcher(keys, wiring.corpora(settings, keys)), wiring.digest_key(keys)
+        sketcher, key = wiring.sketcher(settings, keys), wiring.digest_key(keys)
         extra = {
             "sketch": lambda values: sketch_json_lines(values, sketcher),
             "digest": lambda value: blake2b(value, digest_size=16, key=key).hexdigest(),

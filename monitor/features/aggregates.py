@@ -46,7 +46,7 @@ NARROW_HOUR = (
     "n_tools", "n_tools_known", "n_effort", "n_effort_known", "upper", "upper2", "code", "code2", "newline",
     "newline2", "unique", "unique2", "length2", "url", "lex_reasoning", "lex_rubric", "lex_dataset", "lex_rewrite",
     "lex_benchmark", "lex_wrapper", "n_short", "n_gap", "gap", "phase_cos", "phase_sin", "n_first", "n_exact", "n_near",
-    "n_corpus", "n_corpus_known",
+    "n_corpus", "n_corpus_known", "n_generator", "n_generator_known",
 )  # fmt: skip
 WIDE_MINUTE = ("input_tokens", "output_tokens", "latency_ms")
 WIDE_DAY = WIDE_MINUTE
@@ -183,6 +183,8 @@ def narrow_expressions(text: TextLayout, codes: dict[str, int]) -> dict[str, pl.
         "n_short": _count(ok & (pl.col("output_tokens") < 64)),
         "n_corpus": _count(pl.col("corpus") > 0),
         "n_corpus_known": _known("corpus"),
+        "n_generator": _count(pl.col("generator") > 0),
+        "n_generator_known": _known("generator"),
         "phase_cos": _phase("cos"),
         "phase_sin": _phase("sin"),
     }

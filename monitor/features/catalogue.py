@@ -210,6 +210,8 @@ _CONTENT = (
     _f("benchmark_form_share_24h", "content", "share", "prompts in multiple-choice or exam form", needs="prompt",
        high=1, n=5),
     _f("wrapper_share_24h", "content", "share", "prompts in a fine-tuning wrapper", needs="prompt", high=1, n=5),
+    _f("generator_share_24h", "content", "share", "prompts with the signature of a known generator family",
+       needs="prompt", raw="system", high=1, n=5),
     _f("refused_share_24h", "content", "share", "requests that the model refused", needs="refused", high=1, n=5),
     _f("moderated_share_24h", "content", "share", "requests with a moderation finding", needs="moderation",
        high=1, n=5),

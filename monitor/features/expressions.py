@@ -220,6 +220,7 @@ def _expressions() -> dict[str, pl.Expr]:
         "rewriting_share_24h": _share("lex_rewrite", "n_text"),
         "benchmark_form_share_24h": _share("lex_benchmark", "n_text"),
         "wrapper_share_24h": _share("lex_wrapper", "n_text"),
+        "generator_share_24h": _share("n_generator", "n_generator_known"),
         "corpus_share_24h": _share("n_corpus", "n_corpus_known"),
         "corpus_items_distinct_24h": pl.when(_c("d_n_corpus_known") > 0).then(_corpus_items()),
         "corpus_models_per_item_24h": _models_per_item(),

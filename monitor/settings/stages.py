@@ -95,6 +95,9 @@ class CorporaSettings(Section):
         default=None, description="What the files' key is derived from; null: the oldest key of keys.ring."
     )
     secret_file: Path | None = Field(default=None, description="File that holds it.")
+    generators: Path | None = Field(
+        default=None, description="Directory of signatures of further generator families; null: those of the package."
+    )
 
     def checks(self) -> Iterator[tuple[str, str]]:
         """A secret that is too short to be one."""

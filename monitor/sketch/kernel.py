@@ -18,7 +18,7 @@ from monitor.jit import njit, warmup
 from .items import Filters, item_rows, no_filters
 from .lexicon import Tables
 from .prints import GRAM, gram_rows, print_rows
-from .residual import NO_GRAMS, strip_rows
+from .residual import NO_GRAMS, sieve_of, strip_rows
 from .scan import CACHE, COUNTS, K_EXACT0, K_EXACT1, I64Array, scan_rows
 from .shape import I32Array, U32Array, scalar_rows
 from .siphash import U8Array, U64Array, sip_bytes
@@ -163,6 +163,7 @@ def sketch(
     exact_rows(texts.data, texts.offsets, wanted, keys, exact, first)
     fresh = (first == np.arange(n, dtype=np.int32)).astype(np.uint8)
     words = Words(n)
+    sieve = sieve_of(NO_GRAMS if heavy is None else heavy)
     for start, stop in pieces(texts.offsets):
         chosen, offsets = fresh[start:stop], texts.offsets[start : stop + 1]
         if not chosen.any():
@@ -190,14 +191,18 @@ def sketch(
             continue
         rest = np.empty(int(offsets[-1] - offsets[0]) + 8, np.uint8)
         rest_offsets = np.zeros(len(offsets), np.int64)
+        touched = np.zeros(stop - start, np.uint8)
         strip_rows(
-            texts.data, offsets, chosen, keys, heavy, words.w_hash, words.w_flag, words.w_span, words.w_at,
+            texts.data, offsets, chosen, keys, heavy, sieve, words.w_hash, words.w_flag, words.w_span, words.w_at,
             words.m_hash, words.m_flag, words.m_span, words.m_at, words.counts, rest, rest_offsets,
-            made.residual_share[start:stop],
+            made.residual_share[start:stop], touched,
         )  # fmt: skip
-        words.scan(rest, rest_offsets, chosen, keys)
-        unused = np.zeros(stop - start, np.uint32), np.zeros(stop - start, np.uint8)
-        _scalars(rest, rest_offsets, chosen, keys, words, tables, made.residual[start:stop], *unused)
+        residual = made.residual[start:stop]
+        residual[touched == 0] = shape[touched == 0]  # most texts have no heavy gram: nothing is measured again
+        if touched.any():
+            words.scan(rest, rest_offsets, touched, keys)
+            unused = np.zeros(stop - start, np.uint32), np.zeros(stop - start, np.uint8)
+            _scalars(rest, rest_offsets, touched, keys, words, tables, residual, *unused)
     again = np.flatnonzero((first >= 0) & (fresh == 0))
     for array in (
         made.hashes, made.minhash, made.shape, made.lexicon, made.script, made.residual, made.residual_share,

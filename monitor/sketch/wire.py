@@ -7,6 +7,7 @@
      "text": base64 of 120 bytes   7 hashes u64 (TEXT_HASHES), MinHash 64
      "ids":  base64 of 132 bytes   16 hashes u64 (SEALED_IDS), number of tools + 1 u32
      "corpus": base64 of 15 bytes  check of the corpus key 3 x u8, bits of the corpora u32, hash of the item u64
+     "generator": base64 of 3 bytes  bits of the generator families
      "blobs": 16 hex digits each
      "next": {"key_id", "text", "ids", "blobs"}}     the same under the newer key, while two keys are live
 
@@ -38,10 +39,13 @@ FORM = np.dtype(
 )
 TEXT = np.dtype([("hashes", "<u8", (len(TEXT_HASHES),)), ("minhash", "u1", (64,))])
 IDS = np.dtype([("ids", "<u8", (len(SEALED_IDS),)), ("n_tools", "<u4")])
+GENERATOR = np.dtype([("bits", "u1", (3,))])
 CORPUS = np.dtype([("key", "u1", (3,)), ("corpus", "<u4"), ("item", "<u8")])
-LENGTHS: Final[Mapping[str, int]] = {"form": 56, "text": 160, "ids": 176, "corpus": 20}
+LENGTHS: Final[Mapping[str, int]] = {"form": 56, "text": 160, "ids": 176, "corpus": 20, "generator": 4}
 """Characters of each packed member."""
-PARTS: Final[Mapping[str, np.dtype[np.void]]] = {"form": FORM, "text": TEXT, "ids": IDS, "corpus": CORPUS}
+PARTS: Final[Mapping[str, np.dtype[np.void]]] = {
+    "form": FORM, "text": TEXT, "ids": IDS, "corpus": CORPUS, "generator": GENERATOR,
+}  # fmt: skip
 HAS_PROMPT, HAS_SYSTEM, HAS_RESPONSE = 1, 2, 4
 
 _DIGITS = np.full(256, 255, np.uint8)
@@ -115,7 +119,7 @@ def clean(sketch: object) -> dict[str, Any] | None:
     kept = _section(sketch)
     if kept is None:
         return None
-    for name in ("form", "corpus"):
+    for name in ("form", "corpus", "generator"):
         value = sketch.get(name)
         if isinstance(value, str) and unpack(name, [value])[1][0]:
             kept[name] = value

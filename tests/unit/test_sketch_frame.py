@@ -316,18 +316,18 @@ def test_provider_fields_stay() -> None:
 # -- heavy grams, without polars
 
 
-def test_heavy_adds_two_columns_that_are_null_for_sketches() -> None:
+def test_heavy_fills_two_columns_that_are_null_for_sketches() -> None:
     prompt = "one two three four five six. Why do you ask?"
     made = texts_of(["one two three four five six"])
     assert made is not None
     heavy = HeavyGrams(SKETCHER.keyring.keys[0].id, SKETCHER.grams(made, 0)[1])
     event = BASE | {"prompt": prompt}
     frame, _ = run([event, SKETCHER.sketch_one(event), BASE], heavy=heavy)
-    assert frame.columns == [*EVENT_SCHEMA, "shape_residual", "residual_share"]
+    assert frame.columns == list(EVENT_SCHEMA)
     assert frame.get_column("residual_share").to_list() == [102, None, None]  # 4 of 10 words are left
-    shape, residual = frame.get_column("shape")[0], frame.get_column("shape_residual")[0]
+    shape, residual = frame.get_column("shape")[0], frame.get_column("residual")[0]
     assert residual[0] < shape[0]
-    assert frame.get_column("shape_residual").null_count() == 2
+    assert frame.get_column("residual").null_count() == 2
 
 
 def test_gateway_needs_no_polars() -> None:
@@ -343,4 +343,4 @@ print(sorted(out), sorted(out["sketch"]))
         [sys.executable, "-c", code], cwd=Path(monitor.__file__).parents[1], capture_output=True, text=True, timeout=280
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "['sketch', 'ts'] ['form', 'ids', 'key_id', 'text', 'v']"
+    assert done.stdout.strip() == "['sketch', 'ts'] ['form', 'generator', 'ids', 'key_id', 'text', 'v']"
