@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -148,9 +149,10 @@ def test_heavy_is_found_among_far_more_grams_than_there_is_room_for() -> None:
     rng = np.random.default_rng(5)
     counter = Counter(epoch=0, key_id=RING.keys[0].id)
     total = 0
+    vocabulary = ["".join(w) for w in product("abcdefghijklm", repeat=4)]
     while counter.numbers[2] < MOST_TEXTS:
         prompts = [
-            " ".join(map(str, np.char.add("z", rng.integers(0, 10**9, 150).astype(str))))
+            " ".join(rng.choice(vocabulary, 150))
             + (" this very line is in every fortieth prompt of all" if rng.random() < 1 / 40 else "")
             for _ in range(1_000)
         ]  # fmt: skip
