@@ -148,15 +148,13 @@ class HeavyStage:
 
     def _count(self, prompt: Texts, wanted: U8Array, slot: int, counter: Counter) -> None:
         chosen = np.flatnonzero(wanted)
-        if not len(chosen):
+        if not len(chosen) or counter.numbers[2] >= MOST_TEXTS:
             return
         low, high = int(chosen[0]), int(chosen[-1]) + 1
         offsets, wanted = prompt.offsets[low : high + 1], wanted[low:high]
         keys, words = self.sketcher.text_keys(slot), Words(high - low)
         stamps = np.full(SIZE, -1, np.int64)
         for start, stop in pieces(offsets):
-            if counter.numbers[2] >= MOST_TEXTS:
-                return
             if wanted[start:stop].any():
                 words.scan(prompt.data, offsets[start : stop + 1], wanted[start:stop], keys)
                 count_rows(

@@ -56,20 +56,10 @@ def no_filters(keys: U64Array) -> Filters:
 
 
 @njit
-def block_of(data: U8Array, start: int, size: int) -> tuple[np.uint64, bool]:
-    """Up to seven bytes of a word in lower case, and false where one is not ASCII or too near the buffer's end."""
-    if start + 8 > len(data):
-        return ZERO, False
-    keep = (_ONE << (_EIGHT * np.uint64(size))) - _ONE
-    raw = load64(data, start) & keep
-    return (raw | _CASE) & keep, raw & _HIGH == ZERO
-
-
-@njit
 def fold_word(data: U8Array, start: int, end: int, room: U8Array) -> int:
     """The word in lower case in ``room``, at most all of it: how many bytes."""
     size, i = 0, start
-    while i < end and size + 4 <= len(room):
+    while i < end and size + 12 <= len(room):
         if data[i] < 0x80:
             room[size] = data[i] | 0x20  # a word has letters and digits only
             size += 1
@@ -93,20 +83,53 @@ def fold_word(data: U8Array, start: int, end: int, room: U8Array) -> int:
 
 
 @njit
+def is_plain(data: U8Array, start: int, end: int) -> bool:
+    """Whether a word is ASCII and eight bytes may be read at each of its steps: nearly all are."""
+    if end + 8 > len(data):
+        return False
+    seen = ZERO
+    i = start
+    while end - i > 7:
+        seen |= load64(data, i)
+        i += 8
+    seen |= load64(data, i) & rest_mask(end - i)
+    return bool(seen & _HIGH == ZERO)
+
+
+@njit
+def rest_mask(size: int) -> np.uint64:
+    """Ones in the lowest ``size`` bytes, 0 to 7."""
+    return (_ONE << (_EIGHT * np.uint64(size))) - _ONE
+
+
+@njit
+def last_block(data: U8Array, start: int, end: int) -> np.uint64:
+    """The last 0 to 7 bytes of a word in lower case, and how many: words stay apart from each other."""
+    keep = rest_mask(end - start)
+    return ((load64(data, start) | _CASE) & keep) | np.uint64(end - start + 1) << _S56
+
+
+@njit
 def absorb(state: State, data: U8Array, start: int, end: int) -> State:
-    """One word of bytes into the hash: whole blocks, then the rest with its length, so that words stay apart."""
+    """One plain word into the hash: whole blocks, then the rest."""
     v0, v1, v2, v3 = state
     i = start
     while end - i > 7:
-        m = ZERO
-        for j in range(8):
-            m |= np.uint64(data[i + j]) << np.uint64(8 * j)
-        v0, v1, v2, v3 = sip_block(v0, v1, v2, v3, m)
+        v0, v1, v2, v3 = sip_block(v0, v1, v2, v3, load64(data, i) | _CASE)
         i += 8
-    m = np.uint64(end - i + 1) << _S56
-    for j in range(end - i):
-        m |= np.uint64(data[i + j]) << np.uint64(8 * j)
-    return sip_block(v0, v1, v2, v3, m)
+    return sip_block(v0, v1, v2, v3, last_block(data, i, end))
+
+
+@njit
+def absorb_folded(state: State, room: U8Array, size: int) -> State:
+    """A word that :func:`fold_word` wrote into ``room``; the same as :func:`absorb` for ASCII."""
+    v0, v1, v2, v3 = state
+    i = 0
+    while size - i > 7:
+        v0, v1, v2, v3 = sip_block(v0, v1, v2, v3, load64(room, i))
+        i += 8
+    last = (load64(room, i) & rest_mask(size - i)) | np.uint64(size - i + 1) << _S56
+    return sip_block(v0, v1, v2, v3, last)
 
 
 @njit
@@ -129,7 +152,8 @@ def text_items(
 
     ``span`` are its ``n`` words, ``m_span`` and so on its template's ``m``; ``keys`` the four corpus key words.
     """
-    whole, line = sip_start(keys[0], keys[1]), sip_start(keys[0], keys[1])
+    v0, v1, v2, v3 = sip_start(keys[0], keys[1])  # of all of it
+    u0, u1, u2, u3 = sip_start(keys[0], keys[1])  # of its line
     used, total = LINES, 0
     words = size = label = 0
     line_at, last = begin, begin
@@ -142,31 +166,37 @@ def text_items(
         last = stop
         if broken:
             if size >= LEAST_BYTES and words >= LEAST_WORDS and used < PLACES:
-                out[used] = sip_end(line[0], line[1], line[2], line[3], np.uint64(words & 0xFF))
+                out[used] = sip_end(u0, u1, u2, u3, np.uint64(words & 0xFF))
                 used += 1
-            line = sip_start(keys[0], keys[1])
+            u0, u1, u2, u3 = sip_start(keys[0], keys[1])
             words = size = label = 0
             line_at = start
         length = stop - start
-        block, plain_word = block_of(data, start, length) if length <= 7 else (ZERO, False)
-        if plain_word:
-            block |= np.uint64(length + 1) << _S56
-            whole = sip_block(whole[0], whole[1], whole[2], whole[3], block)
-            line = sip_block(line[0], line[1], line[2], line[3], block)
+        if is_plain(data, start, stop):
+            at = start
+            while stop - at > 7:
+                block = load64(data, at) | _CASE
+                v0, v1, v2, v3 = sip_block(v0, v1, v2, v3, block)
+                u0, u1, u2, u3 = sip_block(u0, u1, u2, u3, block)
+                at += 8
+            block = last_block(data, at, stop)
+            v0, v1, v2, v3 = sip_block(v0, v1, v2, v3, block)
+            u0, u1, u2, u3 = sip_block(u0, u1, u2, u3, block)
         else:
             length = fold_word(data, start, stop, room)
-            whole, line = absorb(whole, room, 0, length), absorb(line, room, 0, length)
+            v0, v1, v2, v3 = absorb_folded((v0, v1, v2, v3), room, length)
+            u0, u1, u2, u3 = absorb_folded((u0, u1, u2, u3), room, length)
         words += 1
         size += length
         total += length
         label += 1
         if label <= _LABEL_WORDS and is_label(data, start, stop, end, label, line_at):
-            line = sip_start(keys[0], keys[1])
+            u0, u1, u2, u3 = sip_start(keys[0], keys[1])
             words = size = 0
     if total >= LEAST_BYTES and n >= LEAST_WORDS:
-        out[WHOLE] = sip_end(whole[0], whole[1], whole[2], whole[3], np.uint64(n & 0xFF))
+        out[WHOLE] = sip_end(v0, v1, v2, v3, np.uint64(n & 0xFF))
     if size >= LEAST_BYTES and words >= LEAST_WORDS and used < PLACES:
-        out[used] = sip_end(line[0], line[1], line[2], line[3], np.uint64(words & 0xFF))
+        out[used] = sip_end(u0, u1, u2, u3, np.uint64(words & 0xFF))
         used += 1
     if masked and plain >= LEAST_PLAIN and m > plain:
         state = sip_start(keys[2], keys[3])
@@ -180,7 +210,10 @@ def text_items(
                 state = sip_block(state[0], state[1], state[2], state[3], np.uint64(kind))
             else:
                 start, stop = begin + (m_span[i] >> 32), begin + (m_span[i] & 0xFFFFFFFF)
-                state = absorb(state, room, 0, fold_word(data, start, stop, room))
+                if is_plain(data, start, stop):
+                    state = absorb(state, data, start, stop)
+                else:
+                    state = absorb_folded(state, room, fold_word(data, start, stop, room))
         out[SKELETON] = sip_end(state[0], state[1], state[2], state[3], np.uint64(m & 0xFF))
     return used
 

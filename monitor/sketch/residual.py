@@ -125,7 +125,8 @@ def strip_rows(
 
     ``touched``: which rows had a heavy gram; of the others nothing is in ``rest``.
     """
-    covered = np.empty(max(w_at[-1], m_at[-1]) + 1, np.uint8)
+    # the arrays are longer than this piece: their last place is not its end
+    covered = np.empty(max(w_at[len(wanted)], m_at[len(wanted)]) + 1, np.uint8)
     rest_offsets[0] = 0
     for r in range(len(wanted)):
         at = rest_offsets[r]
