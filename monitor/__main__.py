@@ -40,6 +40,7 @@ def build() -> typer.Typer:
         casework,
         check,
         config,
+        corpus,
         decisions,
         demo,
         doctor,
@@ -85,6 +86,7 @@ def build() -> typer.Typer:
     app.add_typer(features.app, name="features")
     app.add_typer(formats.app, name="formats")
     app.add_typer(config.app, name="config")
+    app.add_typer(corpus.app, name="corpus")
     app.add_typer(topics.dlq, name="dlq")
     return app
 

@@ -29,7 +29,7 @@ from monitor.settings import KafkaSettings, Settings
 from monitor.simulate import Scenario
 from monitor.simulate.api import Clock, Written, build, produce, write_lines
 from monitor.simulate.world import Progress
-from monitor.sketch import Keyring
+from monitor.sketch import CorporaWatch, Keyring
 from monitor.source.context_reader import ContextReader
 from monitor.source.dead_letters import DeadLetters
 from monitor.source.kafka_sender import KafkaSender, LazySender
@@ -137,7 +137,12 @@ def service(
         said=redis.last_said if redis is not None else lambda alerts: {},
         forgotten=lambda source, partition: isinstance(source, KafkaSource) and source.committed(partition) is None,
         check_topic=topic_check,
-        look_around=LookAround(redis, context, settings.kafka.context_topic or ""),
+        look_around=LookAround(
+            redis,
+            context,
+            settings.kafka.context_topic or "",
+            CorporaWatch(settings.corpora.dir, wiring.corpus_key(settings, keys)),
+        ),
         done=done,
     )
     http = HttpService(settings.http, health, registry) if settings.http.enabled else None
@@ -164,10 +169,11 @@ def _rewind(source: Source, partition: int) -> int | None:
 
 
 class LookAround:
-    """What changes beside the log: context that arrives, and a Redis that lost its data and gets it again."""
+    """What changes beside the log: context that arrives, corpora, and a Redis that lost its data and gets it again."""
 
-    def __init__(self, redis: RedisSink | None, context: ContextReader | None, topic: str):
+    def __init__(self, redis: RedisSink | None, context: ContextReader | None, topic: str, corpora: CorporaWatch):
         self._redis = redis
+        self._corpora = corpora
         self._context = context
         self._topic = topic
         self._read_before = False
@@ -178,6 +184,7 @@ class LookAround:
         source = runner.source
         if isinstance(source, KafkaSource):
             runner.health.set("broker", not source.away, source.away)
+        self._new_corpora(runner)
         if self._context is not None:
             # The first time all of it, before anything is judged; then whatever has come.
             try:
@@ -196,6 +203,17 @@ class LookAround:
                 if partition == LEADER:
                     self._redis.republish(runner.pipeline.campaigns.alerts.ledger())
                 self._published.add(partition)
+
+    def _new_corpora(self, runner: Runner) -> None:
+        try:
+            found = self._corpora.poll()
+        except BadInput as error:
+            for problem in error.problems:
+                _LOG.error("corpora refused, the old ones go on", extra=fields(problem=str(problem)))
+            return
+        if found is not None:
+            runner.pipeline.next_corpora = found
+            _LOG.info("corpora take effect with the next epoch", extra=fields(corpora=found.hash))
 
 
 class TopicCheck:

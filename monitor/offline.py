@@ -17,8 +17,7 @@ from monitor.context import ContextEvent, read_context
 from monitor.errors import BadInput
 from monitor.settings import Settings, load_settings
 from monitor.sketch import Keyring, Sketcher
-from monitor.sketch.kernel import SCALARS
-from monitor.sketch.sketcher import texts_of
+from monitor.sketch.kernel import SCALARS, texts_of
 from monitor.source.readers import read_blocks
 
 _CONTEXT_LINE = 1 << 16

@@ -27,8 +27,9 @@ from monitor.observe import Inactive, Observer
 from monitor.records import REQUEST_SET, Alert, Decoded, RawBatch, Reject
 from monitor.rules import HoldState, RuleSet
 from monitor.score import CLASSIFIER_COLUMNS, Scorer
-from monitor.sketch import Sketcher
+from monitor.sketch import Corpora, Sketcher
 from monitor.sketch.frame import sketch_frame
+from monitor.sketch.heavy import HeavyStage
 from monitor.ticks import TickStage
 
 
@@ -61,6 +62,7 @@ class Pipeline:
 
     decode_options: DecodeOptions
     sketcher: Sketcher
+    heavy: HeavyStage
     ticks: TickStage
     features: FeatureEngine
     scorer: Scorer
@@ -73,6 +75,7 @@ class Pipeline:
     epoch_ms: int
     versions: dict[str, str]
     next_rules: RuleSet | None = None
+    next_corpora: Corpora | None = None
     known: Known = field(default_factory=Known)
     _epochs: dict[int, int] = field(default_factory=dict)
     _origins: dict[tuple[int, str, int], int] = field(default_factory=dict)
@@ -105,6 +108,7 @@ class Pipeline:
     def components(self) -> Mapping[str, Component]:
         """Everything with state, in the order in which it is restored."""
         return {
+            "heavy": self.heavy,
             "ticks": self.ticks,
             "features": self.features,
             "score": self.scorer,
@@ -138,7 +142,7 @@ class Pipeline:
 
     def measure(self) -> None:
         """Tell the metrics what stands now."""
-        sizes = {"ticks": self.ticks.nbytes, "features": self.features.nbytes}
+        sizes = {"heavy": self.heavy.nbytes, "ticks": self.ticks.nbytes, "features": self.features.nbytes}
         self.observe.standing(len(self.features.accounts), sizes, self.alerts.open_by_severity(), self.inactive())
 
     def exemplars(self, partition: int, subject: str, until_ms: int) -> list[str]:
@@ -159,12 +163,13 @@ class Pipeline:
 
     def _sketch(self, decoded: Decoded) -> pl.DataFrame:
         with self.observe.stage("sketch"):
-            events, _ = sketch_frame(decoded.frame, self.sketcher, entity=self.decode_options.entity)
+            events, _ = sketch_frame(decoded.frame, self.sketcher, self.heavy, entity=self.decode_options.entity)
         # What came as a sketch feeds what the text would: only now can it be told from one that is no use.
         self.observe.counts.fields |= available_fields(events)
         return events
 
     def _tick(self, events: pl.DataFrame, trusted_clock: bool) -> pl.DataFrame:
+        self.heavy.commit()
         closed, stats = self.ticks.push(events, trusted_clock)
         self.observe.ticked(stats, self.ticks.watermarks_ms)
         return closed
@@ -216,20 +221,25 @@ class Pipeline:
         for partition in rows["partition"].unique().sort().to_list():
             if self._epochs.get(partition, -1) < epoch:
                 if epoch > max(self._epochs.values(), default=-1):
-                    if self.next_rules is not None:
-                        self._use(self.next_rules)
+                    self._use_next()
                     self._refresh_model()
                 with self.observe.stage("score"):
                     suspects = self.alerts.suspects(partition, epoch * self.epoch_ms)
                     self.scorer.advance(partition, epoch, suspects)
                 self._epochs[partition] = epoch
 
-    def _use(self, rules: RuleSet) -> None:
-        self.rules, self.next_rules = rules, None
-        self.versions = {**self.versions, "rules": rules.hash}
-        self.alerts.use(rules.policy, rules.rules, self.versions)
-        self.campaigns.alerts.use(rules.policy, rules.rules, self.versions)
-        self.observe.rules_in_force(rules)
+    def _use_next(self) -> None:
+        """Rules and corpora that came since the last epoch."""
+        if self.next_rules is None and self.next_corpora is None:
+            return
+        if self.next_corpora is not None:
+            self.sketcher.corpora, self.next_corpora = self.next_corpora, None
+        self.rules, self.next_rules = self.next_rules or self.rules, None
+        kept = {name: version for name, version in self.versions.items() if name != "corpora"}
+        self.versions = {**kept, "rules": self.rules.hash, **self.sketcher.corpora.versions}
+        self.alerts.use(self.rules.policy, self.rules.rules, self.versions)
+        self.campaigns.alerts.use(self.rules.policy, self.rules.rules, self.versions)
+        self.observe.rules_in_force(self.rules)
 
     def _refresh_model(self) -> None:
         """Take over another classifier where one was put in place; one that is unfit changes nothing, and is told."""

@@ -151,6 +151,13 @@ EVENT_SCHEMA: dict[str, pl.DataType] = {
     "minhash": pl.Array(pl.UInt8, MINHASH_BINS), "shape": pl.Array(pl.UInt8, SHAPE_SCALARS),
     "lexicon": pl.UInt32(), "script": pl.UInt8(),
     "prompt_chars": pl.Int32(), "system_chars": pl.Int32(), "response_chars": pl.Int32(),
+    # known corpora: bits of those that the prompt is an item of (null: no prompt, or no corpus is known), and the item
+    "corpus": pl.UInt32(), "corpus_item": _U64,
+    # the shape without the grams that were heavy in the partition the epoch before, and the words left, of 255
+    # (null: no text, or no table yet)
+    "residual": pl.Array(pl.UInt8, SHAPE_SCALARS), "residual_share": pl.UInt8(),
+    # bits of the generator families whose signature the prompt or the system prompt has
+    "generator": pl.UInt32(),
 }  # fmt: skip
 """Columns of an event after the sketch step, always all of them, null where the log does not say."""
 

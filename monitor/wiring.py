@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from monitor import __version__, fields
+from monitor import __version__, fields, yamlfile
 from monitor.alerts import AlertOptions, AlertStage, Lookups
 from monitor.alerts.campaigns import CampaignAlerts
 from monitor.campaigning import Campaigns
@@ -25,7 +25,8 @@ from monitor.records import Expanded, RawBatch
 from monitor.rules import HoldState, RuleSet, load_rules, packaged_rules
 from monitor.score import AnomalyOptions, ClassifierOptions, ScoreOptions, Scorer, packaged_model
 from monitor.settings import PACKAGED, Settings
-from monitor.sketch import Keyring, Sketcher
+from monitor.sketch import Corpora, CorpusKey, Keyring, Sketcher, load_corpora, read_generators
+from monitor.sketch.heavy import HeavyStage
 from monitor.sketch.vocabulary import LEXICON_FLAGS, SHAPE_NAMES
 from monitor.telemetry import Telemetry
 from monitor.ticks import TickOptions, TickStage
@@ -68,6 +69,23 @@ def keyring(settings: Settings, *, generated: Callable[[], Keyring] | None = Non
     return generated()
 
 
+def corpus_key(settings: Settings, keys: Keyring) -> CorpusKey:
+    """What the items of known corpora are hashed under: a key that rotation of the sketch keys does not touch."""
+    own = settings.corpora.secret
+    return CorpusKey.of(keys, None if own is None else own.get_secret_value().encode())
+
+
+def corpora(settings: Settings, keys: Keyring) -> Corpora:
+    """The known corpora of the settings, or BadInput with every problem of every file."""
+    return load_corpora(settings.corpora.dir, corpus_key(settings, keys))
+
+
+def sketcher(settings: Settings, keys: Keyring) -> Sketcher:
+    """What makes sketches, with the corpora and generator families of the settings. Raises BadInput as they do."""
+    families = read_generators(settings.corpora.generators, lambda path: yamlfile.load(path).data)
+    return Sketcher(keys, corpora(settings, keys), families)
+
+
 def rule_paths(settings: Settings, extra: Sequence[Path] = ()) -> list[Path]:
     """Directories of rules: those given, else those of the settings, else those of the package."""
     return [*extra] or [*settings.rules.dirs] or [packaged_rules()]
@@ -104,11 +122,14 @@ def pipeline(
     f = settings.features
     tick_ms, epoch_ms = f.tick_s * 1000, f.epoch_s * 1000
     scorer = Scorer(score_options(settings), ACCOUNT_FEATURES, VECTORS)
+    sketches = sketcher(settings, keys)
     versions = {
         "monitor": __version__,
         "rules": rules.hash,
         "model": scorer.status().classifier.active or "none",
         "config": settings.hash,
+        **sketches.corpora.versions,
+        **sketches.generators.versions,
     }
     observer = Observer(Telemetry(registry or CollectorRegistry()), live=live)
     observer.rules_in_force(rules)
@@ -128,7 +149,8 @@ def pipeline(
                 entity=settings.source.entity,
                 expand=expand,
             ),
-            sketcher=Sketcher(keys),
+            sketcher=sketches,
+            heavy=HeavyStage(sketches, epoch_ms),
             ticks=TickStage(
                 TickOptions(
                     tick_ms=tick_ms,

@@ -33,7 +33,6 @@ def rekey(
     from ..decode import NATIVE, expander
     from ..service import Signals
     from ..settings import load_settings
-    from ..sketch import Sketcher
     from ..sketch.lines import sketch_json_lines
     from ..source.rekey import rekey as copy
 
@@ -43,7 +42,7 @@ def rekey(
     foreign = reader.name != NATIVE
     if sketch or foreign:
         keys = wiring.keyring(settings)
-        sketcher, key = Sketcher(keys), wiring.digest_key(keys)
+        sketcher, key = wiring.sketcher(settings, keys), wiring.digest_key(keys)
         extra["digest"] = lambda value: blake2b(value, digest_size=16, key=key).hexdigest()
         if sketch:
             extra["sketch"] = lambda values: sketch_json_lines(values, sketcher)

@@ -129,9 +129,11 @@ def available_fields(frame: pl.DataFrame) -> frozenset[str]:
     A detector whose needs are not among them is inactive. After the sketch step the first of a field's columns tells:
     the others may be made of several fields. ``sketch`` counts as the texts it was made of after
     the sketch step; in the decoded frame it is itself. ``completed_at`` counts where event time is not ``ts``.
+    ``corpora`` is no field: it is there where prompts were looked up in known corpora.
     """
     known = {c for c in frame.columns if frame.get_column(c).null_count() < frame.height}
     found = {f.name for f in FIELDS.values() if known.intersection((*f.columns, *f.event_columns[:1]))}
     if "completed_at" in found and not (frame.get_column("t_ms") != frame.get_column("ts_ms")).any():
         found.remove("completed_at")
+    found |= {"corpora"} if "corpus" in known else set()
     return frozenset(found)

@@ -46,12 +46,20 @@ NARROW_HOUR = (
     "n_tools", "n_tools_known", "n_effort", "n_effort_known", "upper", "upper2", "code", "code2", "newline",
     "newline2", "unique", "unique2", "length2", "url", "lex_reasoning", "lex_rubric", "lex_dataset", "lex_rewrite",
     "lex_benchmark", "lex_wrapper", "n_short", "n_gap", "gap", "phase_cos", "phase_sin", "n_first", "n_exact", "n_near",
+    "n_corpus", "n_corpus_known", "n_generator", "n_generator_known",
 )  # fmt: skip
 WIDE_MINUTE = ("input_tokens", "output_tokens", "latency_ms")
 WIDE_DAY = WIDE_MINUTE
 WIDE_HOUR = (*WIDE_DAY, "reasoning_tokens", "reasoned_output", "cost", "log_in2", "log_out2", "gap2")
+CORPUS_SAMPLES = (1, 16, 512)
+"""Items of known corpora, and pairs of an item and a model, are counted three times: all, and one item in so many by
+its keyed hash. 64 cells read up to 177 well; a benchmark has thousands of items."""
+CORPUS_BITS = tuple(f"{what}_{one_in}" for one_in in CORPUS_SAMPLES for what in ("corpus_items", "corpus_pairs"))
 BITS_DAY = ("models", "networks")
-BITS_HOUR = (*BITS_DAY, "keys", "clients", "agents", "ja4s", "end_users", "systems", "templates", "scripts")
+BITS_HOUR = (*BITS_DAY, "keys", "clients", "agents", "ja4s", "end_users", "systems", "templates", "scripts",
+             *CORPUS_BITS)  # fmt: skip
+
+_MIX = 0x9E3779B97F4A7C15
 
 KERNEL_NARROW = (*_TEMPLATE, *_MODEL, "n_gap", "gap", "n_first", "n_exact", "n_near")
 """Columns that the kernel fills, because they need the account's state or a hash's bits."""
@@ -173,6 +181,10 @@ def narrow_expressions(text: TextLayout, codes: dict[str, int]) -> dict[str, pl.
         "lex_benchmark": _count(text.flag("multiple_choice")),
         "lex_wrapper": _count(text.flag("wrapper")),
         "n_short": _count(ok & (pl.col("output_tokens") < 64)),
+        "n_corpus": _count(pl.col("corpus") > 0),
+        "n_corpus_known": _known("corpus"),
+        "n_generator": _count(pl.col("generator") > 0),
+        "n_generator_known": _known("generator"),
         "phase_cos": _phase("cos"),
         "phase_sin": _phase("sin"),
     }
@@ -199,8 +211,13 @@ def bits_expressions() -> dict[str, pl.Expr]:
         "models": "model_hash", "networks": "net", "keys": "key_hash", "clients": "client", "agents": "user_agent",
         "ja4s": "ja4", "end_users": "end_user", "systems": "system_skeleton", "templates": "prompt_skeleton",
     }  # fmt: skip
+    item = pl.col("corpus_item").fill_null(0)
+    # The product wraps: its top bits depend on all of the item's and the model's.
+    pair = pl.when(item != 0).then((item ^ pl.col("model_hash")) * _MIX).otherwise(0)
+    corpus = [pl.when(item % n == 0).then(value).otherwise(0) for n in CORPUS_SAMPLES for value in (item, pair)]
     return {
         **{name: pl.col(column).fill_null(0) for name, column in hashes.items()},
+        **dict(zip(CORPUS_BITS, corpus, strict=True)),
         # A script's code is its own cell: 64 are enough for all, and the count is exact.
         "scripts": (pl.col("script").cast(pl.UInt64) * (1 << 58)).fill_null(0),
     }

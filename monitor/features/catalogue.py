@@ -212,9 +212,20 @@ _CONTENT = (
     _f("benchmark_form_share_24h", "content", "share", "prompts in multiple-choice or exam form", needs="prompt",
        high=1, n=5),
     _f("wrapper_share_24h", "content", "share", "prompts in a fine-tuning wrapper", needs="prompt", high=1, n=5),
+    _f("generator_share_24h", "content", "share", "prompts with the signature of a known generator family",
+       needs="prompt", raw="system", high=1, n=5),
     _f("refused_share_24h", "content", "share", "requests that the model refused", needs="refused", high=1, n=5),
     _f("moderated_share_24h", "content", "share", "requests with a moderation finding", needs="moderation",
        high=1, n=5),
+)  # fmt: skip
+
+_CORPUS = (
+    _f("corpus_share_24h", "corpus", "share", "prompts that are items of a known corpus; null where none is known",
+       needs="prompt corpora", high=1, n=5),
+    _f("corpus_items_distinct_24h", "corpus", "items", "different items of known corpora (linear counting, over "
+       "about 177 of a sample)", needs="prompt corpora", high=139_000),
+    _f("corpus_models_per_item_24h", "corpus", "models", "models that an item of a known corpus was put to, on average "
+       "(pairs over items, both by linear counting)", needs="prompt corpora", raw="model", high=270, n=10),
 )  # fmt: skip
 
 _PIVOT = (
@@ -289,7 +300,7 @@ _SCORES = (
 )  # fmt: skip
 
 ACCOUNT_FEATURES = Catalogue(
-    (*_VOLUME, *_TIMING, *_SHAPE, *_TEMPLATE, *_CONTENT, *_PIVOT, *_LINKAGE, *_CLIENT, *_REPLAY, *_HISTORY)
+    (*_VOLUME, *_TIMING, *_SHAPE, *_TEMPLATE, *_CONTENT, *_CORPUS, *_PIVOT, *_LINKAGE, *_CLIENT, *_REPLAY, *_HISTORY)
 )
 """What the features stage computes, in column order."""
 

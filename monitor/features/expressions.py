@@ -17,7 +17,7 @@ from functools import reduce
 
 import polars as pl
 
-from monitor.features.aggregates import CELL_LOG, MODEL_BUCKETS, TEMPLATE_BUCKETS
+from monitor.features.aggregates import CELL_LOG, CORPUS_SAMPLES, MODEL_BUCKETS, TEMPLATE_BUCKETS
 from monitor.features.catalogue import ACCOUNT_FEATURES
 
 _LENGTH_STEP = 4.0 / 12.0
@@ -66,6 +66,29 @@ def _distinct(bits: str) -> pl.Expr:
 
 def _known_distinct(bits: str) -> pl.Expr:
     return pl.when(_c(bits) != 0).then(_distinct(bits))
+
+
+def _readable(bits: str) -> pl.Expr:
+    """Whether 64 cells are empty enough: 60 set are about 177 values, to within a sixth."""
+    return _c(bits).bitwise_count_ones() <= 60
+
+
+def _corpus_items() -> pl.Expr:
+    """From the densest sample that can be read, else from the thinnest."""
+    read: pl.Expr = _distinct(f"d_corpus_items_{CORPUS_SAMPLES[-1]}") * CORPUS_SAMPLES[-1]
+    for one_in in CORPUS_SAMPLES[-2::-1]:
+        name = f"d_corpus_items_{one_in}"
+        read = pl.when(_readable(name)).then(_distinct(name) * one_in).otherwise(read)
+    return read
+
+
+def _models_per_item() -> pl.Expr:
+    """Pairs over items, of the densest sample that can be read; null where none can or no item is in it."""
+    ratio: pl.Expr = pl.lit(None, pl.Float64)
+    for one_in in CORPUS_SAMPLES[::-1]:
+        items, pairs = f"d_corpus_items_{one_in}", f"d_corpus_pairs_{one_in}"
+        ratio = pl.when(_readable(pairs)).then(_ratio(_distinct(pairs), _distinct(items))).otherwise(ratio)
+    return ratio
 
 
 def _simpson(prefix: str, buckets: int, n: pl.Expr, *, signed: bool) -> pl.Expr:
@@ -197,6 +220,10 @@ def _expressions() -> dict[str, pl.Expr]:
         "rewriting_share_24h": _share("lex_rewrite", "n_text"),
         "benchmark_form_share_24h": _share("lex_benchmark", "n_text"),
         "wrapper_share_24h": _share("lex_wrapper", "n_text"),
+        "generator_share_24h": _share("n_generator", "n_generator_known"),
+        "corpus_share_24h": _share("n_corpus", "n_corpus_known"),
+        "corpus_items_distinct_24h": pl.when(_c("d_n_corpus_known") > 0).then(_corpus_items()),
+        "corpus_models_per_item_24h": _models_per_item(),
         "refused_share_24h": _share("n_refused", "n_refused_known"),
         "moderated_share_24h": _share("n_moderated", "n_moderated_known"),
         "models_distinct_24h": _distinct("d_models"),

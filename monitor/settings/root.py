@@ -15,6 +15,7 @@ from .stages import (
     AlertsSettings,
     CampaignsSettings,
     CheckpointSettings,
+    CorporaSettings,
     DecodeSettings,
     FeaturesSettings,
     KeysSettings,
@@ -32,6 +33,7 @@ class Settings(Section):
     source: SourceSettings = Field(default=SourceSettings(), description="Who is scored; when bad records stop it.")
     decode: DecodeSettings = Field(default=DecodeSettings(), description="What one record may be.")
     keys: KeysSettings = Field(default=KeysSettings(), description="Keys of the sketches.")
+    corpora: CorporaSettings = Field(default=CorporaSettings(), description="Which public texts are known.")
     features: FeaturesSettings = Field(default=FeaturesSettings(), description="How event time is cut.")
     score: ScoreSettings = Field(default=ScoreSettings(), description="Detectors that give a number.")
     campaigns: CampaignsSettings = Field(

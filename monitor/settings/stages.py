@@ -102,6 +102,24 @@ class KeysSettings(Section):
             yield "ring", "two keys have the same active_from: which one is active must be clear"
 
 
+class CorporaSettings(Section):
+    """Known public instruction sets and benchmarks (`monitor corpus build`): their items are told among requests."""
+
+    dir: Path | None = Field(default=None, description="Directory of *.corpus files; null: no corpus is known.")
+    secret: SecretStr | None = Field(
+        default=None, description="What the files' key is derived from; null: the oldest key of keys.ring."
+    )
+    secret_file: Path | None = Field(default=None, description="File that holds it.")
+    generators: Path | None = Field(
+        default=None, description="Directory of signatures of further generator families; null: those of the package."
+    )
+
+    def checks(self) -> Iterator[tuple[str, str]]:
+        """A secret that is too short to be one."""
+        if self.secret is not None and len(self.secret.get_secret_value()) < 32:
+            yield "secret", "is shorter than 32 characters: make one with `openssl rand -hex 32`"
+
+
 class FeaturesSettings(Section):
     """How event time is cut. A change of any of these makes other features: start with fresh checkpoints."""
 

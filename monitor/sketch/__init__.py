@@ -10,6 +10,8 @@ Importing this package needs numpy and numba only, so that a gateway can strip t
 An event with its text and the same event with its sketch give the same row.
 """
 
+from .corpora import Corpora, CorporaWatch, CorpusKey, load_corpora
+from .generators import Generators, read_generators
 from .kernel import Texts
 from .keyring import Key, Keyring
 from .residual import HeavyGrams
@@ -17,5 +19,6 @@ from .sketcher import Sketcher
 from .vocabulary import LEXICON_FLAGS, SCRIPTS, SHAPE_NAMES, dequantise
 
 __all__ = [
-    "LEXICON_FLAGS", "SCRIPTS", "SHAPE_NAMES", "HeavyGrams", "Key", "Keyring", "Sketcher", "Texts", "dequantise",
+    "LEXICON_FLAGS", "SCRIPTS", "SHAPE_NAMES", "Corpora", "CorporaWatch", "CorpusKey", "Generators", "HeavyGrams",
+    "Key", "Keyring", "Sketcher", "Texts", "dequantise", "load_corpora", "read_generators",
 ]  # fmt: skip

@@ -22,10 +22,11 @@ from monitor.records import EVENT_SCHEMA
 
 from . import wire
 from .arrow import Bools, array_series, hash_series, large_texts, to_arrow
+from .heavy import HeavyStage
 from .identifiers import SEPARATOR, client_of
 from .kernel import Texts
 from .received import Received, SketchStats, Slots, receive
-from .residual import HeavyGrams
+from .residual import HeavyGrams, HeavyPlan
 from .siphash import ZERO, U8Array, U64Array, sip_bytes, sip_words
 from .sketcher import Sketcher, TextSketches
 from .vocabulary import CHAR_COUNTS, MAX_BLOBS, OPEN_IDS, SEALED_IDS, TEXT_HASHES
@@ -44,16 +45,18 @@ KEYED: Final = (*SEALED_IDS, *OPEN_IDS, *TEXT_HASHES)
 def sketch_frame(
     frame: pl.DataFrame,
     sketcher: Sketcher,
-    heavy: HeavyGrams | None = None,
+    heavy: HeavyGrams | HeavyStage | None = None,
     *,
     entity: str = "account",
     both: bool = False,
 ) -> tuple[pl.DataFrame, SketchStats]:
     """``frame`` (``Decoded.frame``) as the columns of ``EVENT_SCHEMA``, in that order, rows in the same order.
 
-    With ``heavy``, ``shape_residual`` (as ``shape``, of the text without heavy grams) and ``residual_share`` (0 to 255)
-    follow; both null for requests that came as sketches. With ``both``, ``<column>_next`` of each keyed column follow:
-    the same under the newer key where two are live at the event's time, else null.
+    With ``heavy``, ``residual`` (as ``shape``, of the text without heavy grams) and ``residual_share`` (words left, of
+    255) are known where a table is; both null for requests that came as sketches: their text is gone. A stage plans
+    this batch, and whoever takes the events in tells it (``HeavyStage.commit``).
+    With ``both``, ``<column>_next`` of each keyed column follow: the same under the newer key where two are live at the
+    event's time, else null.
     ``entity`` is decode's: for ``account+end_user`` the subject is the account, ``:`` and the end user's keyed hash in
     16 hex digits; the account alone where no end user, or none of the entity's ids, is known.
     """
@@ -71,8 +74,17 @@ def sketch_frame(
     stats = replace(stats, rows=rows, texts=int(raw.sum()))
     received.form[raw], received.text[raw] = np.zeros(1, wire.FORM)[0], np.zeros(1, wire.TEXT)[0]
 
-    made = sketcher.sketch_texts(prompt, system, main, heavy)
+    plan = heavy if not isinstance(heavy, HeavyStage) else heavy.plan(
+        frame.get_column("partition").to_numpy(), t_ms, large_texts(frame.get_column("account_id")),
+        large_texts(frame.get_column("request_id")), prompt, main,
+    )  # fmt: skip
+    made = sketcher.sketch_texts(prompt, system, main, plan)
+    if made.residual is not None and made.residual_share is not None:
+        has = _valid(prompt, rows) & (plan.row_table >= 0 if isinstance(plan, HeavyPlan) else True)
+        columns["residual"] = array_series("residual", made.residual, has)
+        columns["residual_share"] = pl.Series("residual_share", pa.array(made.residual_share, mask=~has))
     columns |= _text_columns(frame, made, received, prompt, system, response)
+    columns |= _known_columns(sketcher, made, received, prompt, system, raw)
     keyed, bad_ip = _identifiers(frame, sketcher, main, received)
     columns |= keyed
     columns["n_tools"] = _n_tools(frame, received)
@@ -82,10 +94,6 @@ def sketch_frame(
         columns[name].alias(name) if name in columns else pl.Series(name, [None] * rows, dtype=dtype)
         for name, dtype in EVENT_SCHEMA.items()
     ]
-    if heavy is not None and made.residual is not None and made.residual_share is not None:
-        has = _valid(prompt, rows)
-        out.append(array_series("shape_residual", made.residual, has))
-        out.append(pl.Series("residual_share", pa.array(made.residual_share, mask=~has)))
     if both:
         out += _next(frame, sketcher, following, prompt, system, raw)
     return pl.DataFrame(out), replace(stats, invalid_ip=bad_ip)
@@ -130,6 +138,27 @@ def _text_columns(
             chars = np.where(own[i], lengths, chars).astype(np.int32)
         columns[name] = pl.Series(name, pa.array(chars, mask=~has[i]))
     return columns
+
+
+def _known_columns(
+    sketcher: Sketcher, made: TextSketches, received: Received, prompt: Texts | None, system: Texts | None, raw: Bools
+) -> dict[str, pl.Series]:
+    """What texts are known as: null where no corpus is known, or the gateway's are under another key or do not tell."""
+    rows = len(raw)
+    here = received.has_generator & ~raw
+    families = made.generator | np.where(here, received.generator, 0).astype(np.uint32)
+    here |= _valid(prompt, rows) | _valid(system, rows)
+    told = received.has_corpus & ~raw
+    told &= (received.corpus["key"] == np.frombuffer(sketcher.corpora.check, np.uint8)).all(axis=1)
+    bits, item = np.where(told, received.corpus["corpus"], 0), np.where(told, received.corpus["item"], 0)
+    if made.corpus is not None and made.corpus_item is not None:
+        own = _valid(prompt, rows)
+        told, bits, item = told | own, bits | made.corpus, item | made.corpus_item
+    return {
+        "corpus": pl.Series("corpus", pa.array(bits.astype(np.uint32), mask=~told)),
+        "corpus_item": hash_series("corpus_item", item.astype(np.uint64)),
+        "generator": pl.Series("generator", pa.array(families, mask=~here)),
+    }
 
 
 def _identifiers(

@@ -7,7 +7,7 @@ occurred before in the batch (by its keyed hash) is copied, not computed: one sy
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,15 +15,16 @@ import numpy.typing as npt
 
 from monitor.jit import njit, warmup
 
+from .items import Filters, item_rows, no_filters
 from .lexicon import Tables
 from .prints import GRAM, gram_rows, print_rows
-from .residual import NO_GRAMS, strip_rows
+from .residual import NO_GRAMS, sieve_of, strip_rows
 from .scan import CACHE, COUNTS, K_EXACT0, K_EXACT1, I64Array, scan_rows
 from .shape import I32Array, U32Array, scalar_rows
 from .siphash import U8Array, U64Array, sip_bytes
 from .vocabulary import SHAPE_NAMES
 
-PRINTS, SCALARS = 1, 2
+PRINTS, SCALARS, CORPUS = 1, 2, 4
 """What is asked for, as bits; the exact and the skeleton hash are always made."""
 EXACT, SKELETON, PREFIX, TAIL, SIM, HASHES = range(6)
 """Columns of ``Sketched.hashes``."""
@@ -61,6 +62,8 @@ class Sketched:
     script: U8Array = field(init=False)
     residual: U8Array = field(init=False)
     residual_share: U8Array = field(init=False)
+    corpus: U32Array = field(init=False)
+    corpus_item: U64Array = field(init=False)
 
     def __post_init__(self) -> None:
         n, left = self.n, self.n if self.with_residual else 0
@@ -68,7 +71,8 @@ class Sketched:
             ("hashes", np.zeros((n, HASHES), np.uint64)), ("minhash", np.zeros((n, 64), np.uint8)),
             ("shape", np.zeros((n, len(SHAPE_NAMES)), np.uint8)), ("lexicon", np.zeros(n, np.uint32)),
             ("script", np.zeros(n, np.uint8)), ("residual", np.zeros((left, len(SHAPE_NAMES)), np.uint8)),
-            ("residual_share", np.zeros(left, np.uint8)),
+            ("residual_share", np.zeros(left, np.uint8)), ("corpus", np.zeros(n, np.uint32)),
+            ("corpus_item", np.zeros(n, np.uint64)),
         ):  # fmt: skip
             object.__setattr__(self, name, array)
 
@@ -133,16 +137,33 @@ class Words:
         )  # fmt: skip
 
 
+def texts_of(strings: Sequence[str | None]) -> Texts | None:
+    """Strings as one run of bytes; None where there is none at all."""
+    if all(s is None for s in strings):
+        return None
+    encoded = [b"" if s is None else s.encode("utf-8", "replace") for s in strings]
+    return Texts(
+        np.frombuffer(bytearray().join(encoded), np.uint8),
+        np.cumsum([0, *map(len, encoded)], dtype=np.int64),
+        np.array([s is not None for s in strings], np.uint8),
+    )
+
+
 def sketch(
-    texts: Texts, wanted: U8Array, want: int, keys: U64Array, tables: Tables, heavy: U64Array | None
-) -> Sketched:
-    """Everything of the ``wanted`` rows. ``heavy``: sorted grams to subtract, may be empty; None: no residual."""
+    texts: Texts, wanted: U8Array, want: int, keys: U64Array, tables: Tables, heavy: U64Array | None,
+    known: Filters | None = None,
+) -> Sketched:  # fmt: skip
+    """Everything of the ``wanted`` rows. ``heavy``: sorted grams to subtract, may be empty; None: no residual.
+
+    ``known``: corpora to look each text up in; None: none.
+    """
     n = len(texts)
     made = Sketched(n, with_residual=heavy is not None)
     exact, first = np.zeros(n, np.uint64), np.empty(n, np.int32)
     exact_rows(texts.data, texts.offsets, wanted, keys, exact, first)
     fresh = (first == np.arange(n, dtype=np.int32)).astype(np.uint8)
     words = Words(n)
+    sieve = sieve_of(NO_GRAMS if heavy is None else heavy)
     for start, stop in pieces(texts.offsets):
         chosen, offsets = fresh[start:stop], texts.offsets[start : stop + 1]
         if not chosen.any():
@@ -152,6 +173,11 @@ def sketch(
             chosen, keys, words.w_hash, words.w_flag, words.w_at, words.m_hash, words.m_flag, words.m_at, words.counts,
             bool(want & PRINTS), made.hashes[start:stop, 1:], made.minhash[start:stop],
         )  # fmt: skip
+        if known is not None:
+            item_rows(
+                texts.data, offsets, chosen, keys, words.w_span, words.w_at, words.m_span, words.m_flag, words.m_hash,
+                words.m_at, words.counts, known, made.corpus[start:stop], made.corpus_item[start:stop],
+            )  # fmt: skip
         if not want & SCALARS:
             continue
         shape = made.shape[start:stop]
@@ -165,16 +191,23 @@ def sketch(
             continue
         rest = np.empty(int(offsets[-1] - offsets[0]) + 8, np.uint8)
         rest_offsets = np.zeros(len(offsets), np.int64)
+        touched = np.zeros(stop - start, np.uint8)
         strip_rows(
-            texts.data, offsets, chosen, keys, heavy, words.w_hash, words.w_flag, words.w_span, words.w_at,
+            texts.data, offsets, chosen, keys, heavy, sieve, words.w_hash, words.w_flag, words.w_span, words.w_at,
             words.m_hash, words.m_flag, words.m_span, words.m_at, words.counts, rest, rest_offsets,
-            made.residual_share[start:stop],
+            made.residual_share[start:stop], touched,
         )  # fmt: skip
-        words.scan(rest, rest_offsets, chosen, keys)
-        unused = np.zeros(stop - start, np.uint32), np.zeros(stop - start, np.uint8)
-        _scalars(rest, rest_offsets, chosen, keys, words, tables, made.residual[start:stop], *unused)
+        residual = made.residual[start:stop]
+        residual[touched == 0] = shape[touched == 0]  # most texts have no heavy gram: nothing is measured again
+        if touched.any():
+            words.scan(rest, rest_offsets, touched, keys)
+            unused = np.zeros(stop - start, np.uint32), np.zeros(stop - start, np.uint8)
+            _scalars(rest, rest_offsets, touched, keys, words, tables, residual, *unused)
     again = np.flatnonzero((first >= 0) & (fresh == 0))
-    for array in (made.hashes, made.minhash, made.shape, made.lexicon, made.script, made.residual, made.residual_share):
+    for array in (
+        made.hashes, made.minhash, made.shape, made.lexicon, made.script, made.residual, made.residual_share,
+        made.corpus, made.corpus_item,
+    ):  # fmt: skip
         if len(array):
             array[again] = array[first[again]]
     made.hashes[:, EXACT] = exact
@@ -217,4 +250,4 @@ def warm_kernels() -> None:
     keys = np.arange(1, 28, 2, dtype=np.uint64)
     data = np.frombuffer(bytearray(b"one two three four five"), np.uint8)
     texts = Texts(data, np.array([0, len(data)], np.int64), np.ones(1, np.uint8))
-    sketch(texts, texts.valid, PRINTS | SCALARS, keys, build(keys), NO_GRAMS)
+    sketch(texts, texts.valid, PRINTS | SCALARS, keys, build(keys), NO_GRAMS, no_filters(keys[:4].copy()))

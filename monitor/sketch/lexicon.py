@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -107,9 +108,11 @@ def _load(name: str) -> dict[str, Any]:
     return tomllib.loads(files(__package__).joinpath(name).read_text(encoding="utf-8"))
 
 
-def build(keys: U64Array) -> Tables:
-    """The tables under the derived ``keys`` of one key (about 60 ms)."""
-    listed, languages = phrases()
+def build(keys: U64Array, more: Mapping[str, int] = MappingProxyType({})) -> Tables:
+    """The tables under the derived ``keys`` of one key (about 60 ms); ``more`` phrases with their bits are added."""
+    own, languages = phrases()
+    none: tuple[int, tuple[tuple[int, int], ...]] = (0, ())
+    listed = {p: (own.get(p, none)[0] | more.get(p, 0), own.get(p, none)[1]) for p in sorted(own.keys() | more.keys())}
     values: dict[int, int] = {}
     entries: list[tuple[tuple[int, int], ...]] = [()]
     numbers: dict[tuple[tuple[int, int], ...], int] = {(): 0}

@@ -57,6 +57,8 @@ class Wire(msgspec.Struct, gc=False):
     text: str | None = None
     ids: str | None = None
     blobs: str | None = None
+    corpus: str | None = None
+    generator: str | None = None
     next: Section | None = None
 
 
@@ -71,6 +73,10 @@ class Received:
     form: npt.NDArray[np.void]
     text: npt.NDArray[np.void]
     ids: npt.NDArray[np.void]
+    corpus: npt.NDArray[np.void]
+    has_corpus: Bools
+    generator: npt.NDArray[np.uint32]
+    has_generator: Bools
     blobs: U64Array
     blob_counts: npt.NDArray[np.int64]
     has_blobs: Bools
@@ -86,7 +92,7 @@ def receive(
     """
     rows = frame.height
     form: list[str | None] = [None] * rows
-    text, ids, blobs = form.copy(), form.copy(), form.copy()
+    text, ids, blobs, corpus, generator = form.copy(), form.copy(), form.copy(), form.copy(), form.copy()
     here, malformed = np.zeros(rows, bool), np.zeros(rows, bool)
     unknown = other = 0
     values: list[Any] = frame.get_column("sketch").to_list() if "sketch" in frame.columns else []
@@ -108,8 +114,10 @@ def receive(
             other += not exact
             here[i] = True
             form[i], text[i], ids[i], blobs[i] = found.form, section.text, section.ids, section.blobs
+            corpus[i], generator[i] = found.corpus, found.generator
     records = {}
-    for name, packed in (("form", form), ("text", text), ("ids", ids)):
+    members = (("form", form), ("text", text), ("ids", ids), ("corpus", corpus), ("generator", generator))
+    for name, packed in members:
         records[name], good = wire.unpack(name, packed)
         malformed |= ~good
     blob_values, counts, good = wire.unpack_blobs(blobs)
@@ -118,14 +126,18 @@ def receive(
     blob_values, counts = blob_values[~malformed[owner]], np.where(malformed, 0, counts)
     for record in records.values():
         record[malformed] = np.zeros(1, record.dtype)[0]
+    has_corpus = np.array([c is not None for c in corpus], bool) & ~malformed
+    has_generator = np.array([g is not None for g in generator], bool) & ~malformed
+    families = records["generator"]["bits"].astype(np.uint32) @ np.array([1, 1 << 8, 1 << 16], np.uint32)
     has_blobs = np.array([b is not None for b in blobs], bool) & ~malformed
     stats = SketchStats(
         sketches=sum(v is not None for v in values), malformed=int(malformed.sum()), unknown_key=unknown,
         other_key=other,
     )  # fmt: skip
     received = Received(
-        here & ~malformed, records["form"], records["text"], records["ids"], blob_values, counts, has_blobs
-    )
+        here & ~malformed, records["form"], records["text"], records["ids"], records["corpus"], has_corpus, families,
+        has_generator, blob_values, counts, has_blobs,
+    )  # fmt: skip
     return received, stats
 
 

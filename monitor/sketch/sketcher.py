@@ -7,7 +7,7 @@ chose: the texts, the address and the other strings become the ``sketch`` object
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -18,11 +18,13 @@ import numpy.typing as npt
 from monitor.fields import FIELDS, ID_LENGTH, TABLES, TIME_MAX_S, TIME_MIN_S, Field, Kind, spelling
 
 from . import wire
+from .corpora import Corpora, CorpusKey
+from .generators import Generators, builtin
 from .identifiers import IdentifierHasher, client_of, tools_of
-from .kernel import PRINTS, SCALARS, SIM, Texts, grams, sketch
+from .kernel import CORPUS, PRINTS, SCALARS, SIM, Sketched, Texts, grams, sketch, texts_of
 from .keyring import Keyring
 from .lexicon import Tables, build
-from .residual import NO_GRAMS, HeavyGrams
+from .residual import NO_GRAMS, HeavyGrams, HeavyPlan
 from .scan import K_CHAIN, K_MUL0, KEY_WORDS
 from .siphash import U8Array, U64Array
 from .vocabulary import SEALED_IDS, SHAPE_NAMES, TEXT_HASHES, WIRE_VERSION
@@ -43,6 +45,9 @@ class TextSketches:
 
     ``hashes`` (n, 7), ``minhash`` (n, 64), ``shape`` (n, 24); ``residual`` (n, 24) and ``residual_share`` (n) are the
     shape without heavy grams and the share (of 255) of the words that are left, and None where none were given.
+    ``corpus`` (n) are the bits of the known corpora that a prompt is an item of, and ``corpus_item`` (n) the item's
+    keyed hash, 0 for none; both None where no corpus is known. ``generator`` (n) are the bits of generator families
+    whose signature the prompt or the system prompt has.
     """
 
     hashes: U64Array
@@ -50,15 +55,23 @@ class TextSketches:
     shape: U8Array
     lexicon: npt.NDArray[np.uint32]
     script: U8Array
+    generator: npt.NDArray[np.uint32]
     residual: U8Array | None = None
     residual_share: U8Array | None = None
+    corpus: npt.NDArray[np.uint32] | None = None
+    corpus_item: U64Array | None = None
 
 
 class Sketcher:
-    """Makes sketches under the keys of ``keyring``. One instance may serve several threads' calls one at a time."""
+    """Makes sketches under the keys of ``keyring``. One instance may serve several threads' calls one at a time.
 
-    def __init__(self, keyring: Keyring):
+    ``corpora`` may be set anew between two calls.
+    """
+
+    def __init__(self, keyring: Keyring, corpora: Corpora | None = None, generators: Generators | None = None):
         self.keyring = keyring
+        self.generators = generators or builtin()
+        self.corpora = corpora or Corpora.of(CorpusKey.of(keyring))
         self.identifiers = IdentifierHasher(keyring)
         self._words: dict[int, U64Array] = {}
         self._tables: dict[int, Tables] = {}
@@ -75,7 +88,7 @@ class Sketcher:
     def tables(self, slot: int) -> Tables:
         """Word and phrase lists under the key in ``slot`` (0.2 s the first time)."""
         if slot not in self._tables:
-            self._tables[slot] = build(self.text_keys(slot))
+            self._tables[slot] = build(self.text_keys(slot), self.generators.phrases)
         return self._tables[slot]
 
     def sketch_texts(
@@ -83,38 +96,56 @@ class Sketcher:
         prompt: Texts | None,
         system: Texts | None,
         slots: npt.NDArray[np.int64],
-        heavy: HeavyGrams | None = None,
+        heavy: HeavyGrams | HeavyPlan | None = None,
         *,
-        want: int = PRINTS | SCALARS,
+        want: int = PRINTS | SCALARS | CORPUS,
     ) -> TextSketches:
-        """Everything of prompts and system prompts, row ``i`` under the key in ``slots[i]`` (-1: leave the row)."""
+        """Everything of prompts and system prompts, row ``i`` under the key in ``slots[i]`` (-1: leave the row).
+
+        With a plan, rows without a table have zeros as ``residual`` and ``residual_share``.
+        """
         n = len(slots)
         made = TextSketches(
             np.zeros((n, len(TEXT_HASHES)), np.uint64), np.zeros((n, 64), np.uint8),
             np.zeros((n, len(SHAPE_NAMES)), np.uint8), np.zeros(n, np.uint32), np.zeros(n, np.uint8),
+            np.zeros(n, np.uint32),
         )  # fmt: skip
         if heavy is not None:
             made.residual, made.residual_share = np.zeros_like(made.shape), np.zeros(n, np.uint8)
+        known = self.corpora.filters if want & CORPUS and len(self.corpora) else None
+        if known is not None:
+            made.corpus, made.corpus_item = np.zeros(n, np.uint32), np.zeros(n, np.uint64)
         for slot in np.unique(slots[slots >= 0]).tolist():
             chosen = (slots == slot).astype(np.uint8)
             keys, tables = self.text_keys(slot), self.tables(slot)
             if prompt is not None:
-                subtract = None
-                if heavy is not None:
-                    subtract = heavy.hashes if self.keyring.slot(heavy.key_id) == slot else NO_GRAMS
-                rows = prompt.valid & chosen
-                one = sketch(prompt, rows, want, keys, tables, subtract)
-                own = rows == 1
-                made.hashes[own, :4], made.hashes[own, 6] = one.hashes[own, :4], one.hashes[own, SIM]
-                made.minhash[own], made.shape[own] = one.minhash[own], one.shape[own]
-                made.lexicon[own], made.script[own] = one.lexicon[own], one.script[own]
-                if made.residual is not None and made.residual_share is not None:
-                    made.residual[own], made.residual_share[own] = one.residual[own], one.residual_share[own]
+                for low, high, rows, subtract in self._shares(prompt.valid & chosen, heavy, slot):
+                    part = prompt if high - low == n else Texts(
+                        prompt.data, prompt.offsets[low : high + 1], prompt.valid[low:high]
+                    )  # fmt: skip
+                    _put(made, low, rows, sketch(part, rows, want, keys, tables, subtract, known))
             if system is not None:
                 one = sketch(system, system.valid & chosen, want & ~PRINTS, keys, tables, None)
                 made.hashes[:, 4:6] |= one.hashes[:, :2]
                 made.lexicon |= one.lexicon
+        made.lexicon, made.generator = self.generators.split(made.lexicon)
         return made
+
+    def _shares(
+        self, rows: U8Array, heavy: HeavyGrams | HeavyPlan | None, slot: int
+    ) -> Iterator[tuple[int, int, U8Array, U64Array | None]]:
+        """Ranges of rows, which rows there, and the grams to subtract from them: one for each table."""
+        if not isinstance(heavy, HeavyPlan):
+            grams: U64Array | None = None
+            if heavy is not None:
+                grams = heavy.hashes if self.keyring.slot(heavy.key_id) == slot else NO_GRAMS
+            yield 0, len(rows), rows, grams
+            return
+        for number in np.unique(heavy.row_table[rows == 1]).tolist():
+            mine = rows & (heavy.row_table == number)
+            at = np.flatnonzero(mine)
+            low, high = int(at[0]), int(at[-1]) + 1
+            yield low, high, mine[low:high], heavy.tables[number].hashes if number >= 0 else None
 
     def grams(self, texts: Texts, slot: int) -> tuple[npt.NDArray[np.int32], U64Array]:
         """Every 4-word gram of each text, and its first and last three words as such, once a text: (row, keyed hash),
@@ -145,12 +176,21 @@ class Sketcher:
         prompt, system = (texts_of([t[name] for t in read]) for name in ("prompt", "system"))
         first = self.sketch_texts(prompt, system, main)
         second = self.sketch_texts(prompt, system, following, want=PRINTS) if (following >= 0).any() else None
+        key = np.frombuffer(self.corpora.check, np.uint8)
         result = []
         for i, (event, texts) in enumerate(zip(events, read, strict=True)):
             kept = _kept(event)
             sketch: dict[str, Any] = {"v": WIRE_VERSION, "key_id": self.keyring.keys[main[i]].id}
             if any(text is not None for text in texts.values()):
                 sketch["form"] = wire.pack(_form(first, i, texts))
+            if texts["prompt"] is not None or texts["system"] is not None:
+                families = np.zeros((), wire.GENERATOR)
+                families["bits"] = np.frombuffer(int(first.generator[i]).to_bytes(3, "little"), np.uint8)
+                sketch["generator"] = wire.pack(families)
+            if texts["prompt"] is not None and first.corpus is not None and first.corpus_item is not None:
+                hit = np.zeros((), wire.CORPUS)
+                hit["key"], hit["corpus"], hit["item"] = key, first.corpus[i], first.corpus_item[i]
+                sketch["corpus"] = wire.pack(hit)
             sketch |= self._sealed(event, texts, first, i, int(main[i]))
             if second is not None and following[i] >= 0:
                 slot = int(following[i])
@@ -193,16 +233,17 @@ class Sketcher:
         return sealed
 
 
-def texts_of(strings: Sequence[str | None]) -> Texts | None:
-    """Strings as one run of bytes; None where there is none at all."""
-    if all(s is None for s in strings):
-        return None
-    encoded = [b"" if s is None else s.encode("utf-8", "replace") for s in strings]
-    return Texts(
-        np.frombuffer(bytearray().join(encoded), np.uint8),
-        np.cumsum([0, *map(len, encoded)], dtype=np.int64),
-        np.array([s is not None for s in strings], np.uint8),
-    )
+def _put(made: TextSketches, low: int, rows: U8Array, one: Sketched) -> None:
+    """The ``rows`` of ``one``, which begin at ``low``, into the batch."""
+    own = np.flatnonzero(rows)
+    at = own + low
+    made.hashes[at, :4], made.hashes[at, 6] = one.hashes[own, :4], one.hashes[own, SIM]
+    made.minhash[at], made.shape[at] = one.minhash[own], one.shape[own]
+    made.lexicon[at], made.script[at] = one.lexicon[own], one.script[own]
+    if made.residual is not None and made.residual_share is not None and len(one.residual):
+        made.residual[at], made.residual_share[at] = one.residual[own], one.residual_share[own]
+    if made.corpus is not None and made.corpus_item is not None:
+        made.corpus[at], made.corpus_item[at] = one.corpus[own], one.corpus_item[own]
 
 
 def _form(made: TextSketches, i: int, texts: Mapping[str, str | None]) -> npt.NDArray[np.void]:

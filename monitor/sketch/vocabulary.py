@@ -56,6 +56,9 @@ LEXICON_FLAGS: Final[tuple[str, ...]] = (
 )  # fmt: skip
 """Bit ``i`` of ``lexicon`` is set where flag ``i`` holds, in the prompt or the system prompt."""
 
+GENERATOR_BITS: Final = 24
+"""Bits of ``generator``: families of generators, see ``generators.toml`` and ``Generators.names``."""
+
 SCRIPTS: Final[tuple[str, ...]] = (
     "none", "latin", "cyrillic", "greek", "han", "japanese", "hangul", "arabic", "hebrew", "devanagari", "indic",
     "thai", "other",

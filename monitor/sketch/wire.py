@@ -6,11 +6,14 @@
      "form": base64 of 42 bytes    shape 24, lexicon u32, script u8, which texts u8, characters 3 x u32
      "text": base64 of 120 bytes   7 hashes u64 (TEXT_HASHES), MinHash 64
      "ids":  base64 of 132 bytes   16 hashes u64 (SEALED_IDS), number of tools + 1 u32
+     "corpus": base64 of 15 bytes  check of the corpus key 3 x u8, bits of the corpora u32, hash of the item u64
+     "generator": base64 of 3 bytes  bits of the generator families
      "blobs": 16 hex digits each
      "next": {"key_id", "text", "ids", "blobs"}}     the same under the newer key, while two keys are live
 
 Integers are little endian. Members that would say nothing are left out; a hash of 0 is "not known". ``form`` does not
-depend on the key. Whoever reads it must treat it as hostile: every length, character and range is checked.
+depend on the key, and ``corpus`` on the corpus key alone (it is there where the gateway knows a corpus and saw a
+prompt). Whoever reads it must treat it as hostile: every length, character and range is checked.
 """
 
 from __future__ import annotations
@@ -36,9 +39,13 @@ FORM = np.dtype(
 )
 TEXT = np.dtype([("hashes", "<u8", (len(TEXT_HASHES),)), ("minhash", "u1", (64,))])
 IDS = np.dtype([("ids", "<u8", (len(SEALED_IDS),)), ("n_tools", "<u4")])
-LENGTHS: Final[Mapping[str, int]] = {"form": 56, "text": 160, "ids": 176}
+GENERATOR = np.dtype([("bits", "u1", (3,))])
+CORPUS = np.dtype([("key", "u1", (3,)), ("corpus", "<u4"), ("item", "<u8")])
+LENGTHS: Final[Mapping[str, int]] = {"form": 56, "text": 160, "ids": 176, "corpus": 20, "generator": 4}
 """Characters of each packed member."""
-PARTS: Final[Mapping[str, np.dtype[np.void]]] = {"form": FORM, "text": TEXT, "ids": IDS}
+PARTS: Final[Mapping[str, np.dtype[np.void]]] = {
+    "form": FORM, "text": TEXT, "ids": IDS, "corpus": CORPUS, "generator": GENERATOR,
+}  # fmt: skip
 HAS_PROMPT, HAS_SYSTEM, HAS_RESPONSE = 1, 2, 4
 
 _DIGITS = np.full(256, 255, np.uint8)
@@ -48,7 +55,7 @@ _HEX[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 
 
 def pack(record: npt.NDArray[np.void]) -> str:
-    """One record of :data:`FORM`, :data:`TEXT` or :data:`IDS` as base64."""
+    """One record of :data:`PARTS` as base64."""
     return base64.b64encode(record.tobytes()).decode("ascii")
 
 
@@ -78,6 +85,8 @@ def unpack(name: str, packed: Sequence[str | None]) -> tuple[npt.NDArray[np.void
         good &= (records["chars"] < 1 << 31).all(axis=1)
     elif name == "ids":
         good &= records["n_tools"] < 1 << 31
+    elif name == "corpus":
+        good &= (records["corpus"] != 0) == (records["item"] != 0)
     records[~good] = np.zeros(1, dtype)[0]
     return records, good
 
@@ -110,9 +119,10 @@ def clean(sketch: object) -> dict[str, Any] | None:
     kept = _section(sketch)
     if kept is None:
         return None
-    form = sketch.get("form")
-    if isinstance(form, str) and unpack("form", [form])[1][0]:
-        kept["form"] = form
+    for name in ("form", "corpus", "generator"):
+        value = sketch.get(name)
+        if isinstance(value, str) and unpack(name, [value])[1][0]:
+            kept[name] = value
     following = _section(sketch["next"]) if isinstance(sketch.get("next"), Mapping) else None
     return {"v": WIRE_VERSION, **kept, **({"next": following} if following else {})}
 

@@ -217,6 +217,7 @@ def test_every_feature_of_the_catalogue_is_made_and_within_its_bounds() -> None:
             "prompt_prefix": 5, "prompt_tail": 6,
             "system_skeleton": 5, "shape": rng.integers(0, 255, 24).tolist(),
             "minhash": rng.integers(0, 255, 64).tolist(), "lexicon": int(rng.integers(0, 2**15)), "script": 1,
+            "corpus": 1, "generator": 2, "corpus_item": int(rng.integers(1, 2**63)),
         }
         for i in range(6_000)
     ]  # fmt: skip

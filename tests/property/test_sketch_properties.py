@@ -192,6 +192,20 @@ for n in range(60):
     texts = texts_of(rows)
     grams = sketcher.grams(texts, 0)[1]
     sketcher.sketch_texts(texts, texts, np.zeros(len(rows), np.int64), HeavyGrams('seed-1', grams[::2]))
+# more than one piece, known corpora, and grams counted as the stream goes
+from monitor.sketch import Corpora, CorpusKey
+from monitor.sketch.corpora import build_corpus
+from monitor.sketch.heavy import HeavyStage
+key = CorpusKey.of(sketcher.keyring)
+rows = [''.join(draw.choices(alphabet, k=draw.randrange(0, 400))) + 'one two three four five' for _ in range(1500)]
+rows += ['b' * 300, 'é' * 300, 'x\n' * 300, '']
+sketcher.corpora = Corpora.of(key, [build_corpus('c', rows[::3], key, bit=0, bits=8)])
+texts, stage, n = texts_of(rows), HeavyStage(sketcher, 1000), len(rows)
+zero, ids = np.zeros(n, np.int64), texts_of([str(i) for i in range(n)])
+for t in (0, 1500, 3000):
+    plan = stage.plan(zero.astype(np.int32), zero + t, ids, ids, texts, zero)
+    made = sketcher.sketch_texts(texts, None, zero, plan)
+assert made.corpus[::3].sum() > 400 and plan.tables[-1].hashes.size and made.residual_share.min() < 255
 print('inside')
 """
     done = subprocess.run(

@@ -17,7 +17,8 @@ import pytest
 import monitor
 from monitor.decode import DecodeOptions, decode
 from monitor.records import EVENT_SCHEMA, RawBatch
-from monitor.sketch import HeavyGrams, Key, Keyring, Sketcher
+from monitor.sketch import Corpora, CorpusKey, HeavyGrams, Key, Keyring, Sketcher
+from monitor.sketch.corpora import build_corpus
 from monitor.sketch.frame import KEYED, sketch_frame
 from monitor.sketch.lines import sketch_json_lines
 from monitor.sketch.received import SketchStats
@@ -26,7 +27,9 @@ from monitor.sketch.vocabulary import MAX_BLOBS
 
 T = 1_750_000_000
 DAY = 86_400
-SKETCHER = Sketcher(Keyring.from_seed(1))
+_KEY = CorpusKey.of(Keyring.from_seed(1))
+_CORPUS = build_corpus("c", ["Please rewrite the text. Why? And of what, by all means?"], _KEY, bit=0, bits=32)
+SKETCHER = Sketcher(Keyring.from_seed(1), Corpora.of(_KEY, [_CORPUS]))
 BASE = {
     "ts": T, "request_id": "r-1", "account_id": "a-1", "model": "m", "input_tokens": 5, "output_tokens": 7,
     "status": 200,
@@ -39,7 +42,8 @@ FULL = BASE | {
     "client_name": "acme", "client_version": "1.2", "ja4": "t13d", "payment_fp": "p", "referral_fp": "rf",
     "contact_domain": "Example.COM", "reasoning_blob_fp": ["z", "y", "z"], "marketplace_account_id": "mk",
     "reseller_of_record": "rs", "response_format": "json", "reasoning_effort": "high", "region": "eu",
-    "system": "You are a careful helper.", "prompt": "Please rewrite the text. Why?", "response": "Gladly.",
+    "system": "You are a careful helper.", "prompt": "Please rewrite the text. Why? And of what, by all means?",
+    "response": "Gladly.",
 }  # fmt: skip
 
 
@@ -76,7 +80,8 @@ def test_every_column_is_known_for_a_full_event() -> None:
                             "reasoning_tokens": 0, "latency_ms": 1, "cost_usd": 0.1, "stream": True, "refused": False,
                             "top_p": 1, "max_tokens": 5, "logprobs": False, "top_logprobs": 0, "logit_bias": False,
                             "n_messages": 1, "turn_index": 0}])  # fmt: skip
-    assert [c for c in frame.columns if frame.get_column(c).null_count()] == []
+    nulls = [c for c in frame.columns if frame.get_column(c).null_count()]
+    assert nulls == ["residual", "residual_share"]  # known from an epoch's prompts on
 
 
 def test_absent_is_null_and_empty_is_known() -> None:
@@ -129,7 +134,7 @@ def test_columns_depend_on_the_key_and_scalars_do_not() -> None:
     a, _ = run([FULL])
     b, _ = run([FULL], Sketcher(Keyring.from_seed(2)))
     differing = set(equal(a, b))
-    assert differing == {*KEYED, "blobs", "minhash", "request_key", "dedup_key"}
+    assert differing == {*KEYED, "blobs", "minhash", "request_key", "dedup_key", "corpus", "corpus_item"}
 
 
 def test_keyed_columns_are_of_different_kinds() -> None:
@@ -312,18 +317,18 @@ def test_provider_fields_stay() -> None:
 # -- heavy grams, without polars
 
 
-def test_heavy_adds_two_columns_that_are_null_for_sketches() -> None:
+def test_heavy_fills_two_columns_that_are_null_for_sketches() -> None:
     prompt = "one two three four five six. Why do you ask?"
     made = texts_of(["one two three four five six"])
     assert made is not None
     heavy = HeavyGrams(SKETCHER.keyring.keys[0].id, SKETCHER.grams(made, 0)[1])
     event = BASE | {"prompt": prompt}
     frame, _ = run([event, SKETCHER.sketch_one(event), BASE], heavy=heavy)
-    assert frame.columns == [*EVENT_SCHEMA, "shape_residual", "residual_share"]
+    assert frame.columns == list(EVENT_SCHEMA)
     assert frame.get_column("residual_share").to_list() == [102, None, None]  # 4 of 10 words are left
-    shape, residual = frame.get_column("shape")[0], frame.get_column("shape_residual")[0]
+    shape, residual = frame.get_column("shape")[0], frame.get_column("residual")[0]
     assert residual[0] < shape[0]
-    assert frame.get_column("shape_residual").null_count() == 2
+    assert frame.get_column("residual").null_count() == 2
 
 
 def test_gateway_needs_no_polars() -> None:
@@ -339,4 +344,4 @@ print(sorted(out), sorted(out["sketch"]))
         [sys.executable, "-c", code], cwd=Path(monitor.__file__).parents[1], capture_output=True, text=True, timeout=280
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "['sketch', 'ts'] ['form', 'ids', 'key_id', 'text', 'v']"
+    assert done.stdout.strip() == "['sketch', 'ts'] ['form', 'generator', 'ids', 'key_id', 'text', 'v']"
