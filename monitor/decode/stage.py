@@ -1,7 +1,7 @@
 """One batch in, one frame and its rejects out, in record order.
 
-The loop calls the typed struct for each record; what that refuses is read again tolerantly; then times
-are settled, policies applied and columns built. Every record is a row or a reject, and nothing that one
+Plain records are read in bulk (``plain``). For the others a loop calls the typed struct for each; what that refuses
+is read again tolerantly; then times are settled, policies applied and columns built. Every record is a row or a reject, and nothing that one
 record says changes what becomes of another: splitting a batch changes nothing.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import compress
 from typing import Any
@@ -20,6 +20,7 @@ import numpy.typing as npt
 import polars as pl
 
 from monitor.decode.columns import columns_of, contract_series, seconds_to_ms
+from monitor.decode.plain import Plain, read_plain
 from monitor.decode.tolerant import Refusal, read_tolerantly
 from monitor.decode.wire import NO_SKETCH, Row, read_members, read_row
 from monitor.fields import ENTITIES, FIELDS, TIME_MAX_S, TIME_MIN_S, spelling
@@ -32,6 +33,10 @@ EXACT_OFFSETS = 1024
 """Unknown fields are counted in each of a partition's first records, then in one of SAMPLE by a hash of the offset."""
 SAMPLE = 64
 
+_ORDER = ("partition", "offset", "record_ms", "t_ms", "ts_ms", "subject") + tuple(
+    column for f in FIELDS.values() if f.name not in ("ts", "completed_at") for column in f.columns
+)
+"""Columns of the frame, as far as they occur."""
 _SUBJECTS = {"account": "account_id", "org": "org_id", "project": "project_id", "key": "api_key_id"}
 
 
@@ -68,6 +73,28 @@ def decode(batch: RawBatch, options: DecodeOptions) -> Decoded:
     columns of each contract field that occurs (``fields.Field.columns``; coded fields as UInt8, ``sketch`` as the
     JSON object's bytes). ``unknown_fields`` is exact over a partition's first 1,024 offsets, a 1-in-64 estimate after.
     """
+    plain = read_plain(batch.values, options.max_bytes)
+    stamps = np.asarray(batch.timestamp_ms, np.int64)[plain.rows]
+    future = (stamps >= 0) & (plain.t_ms > stamps + round(options.future_s * 1000))
+    if future.any():
+        plain.keep(~future)
+    if len(plain.rows) == len(batch):
+        return Decoded(_plain_frame(batch, plain, options.entity), unknown_fields=_unknown_of(batch, plain.rows))
+    rest = np.setdiff1d(np.arange(len(batch), dtype=np.int64), plain.rows, assume_unique=True)
+    others, kept = _decode_each(_part(batch, rest), options)
+    if not len(plain.rows):
+        return others
+    frame = pl.concat([_plain_frame(batch, plain, options.entity), others.frame], how="diagonal")
+    order = np.argsort(np.concatenate([plain.rows, rest[kept]]), kind="stable")
+    return replace(
+        others,
+        frame=frame.select(c for c in _ORDER if c in frame.columns)[order],
+        unknown_fields=others.unknown_fields + _unknown_of(batch, plain.rows),
+    )
+
+
+def _decode_each(batch: RawBatch, options: DecodeOptions) -> tuple[Decoded, Int64Array]:
+    """:func:`decode` a record at a time, for those that are not plain; and the places of the rows that were kept."""
     rows, hard = _read(batch.values, options.max_bytes)
     refused: dict[int, Refusal] = {}
     wrong: dict[int, list[str]] = {}
@@ -107,13 +134,32 @@ def decode(batch: RawBatch, options: DecodeOptions) -> Decoded:
 
     counts = Counter(name for i, names in wrong.items() if i not in refused for name in names)
     partition, offset = np.asarray(batch.partition, np.int32)[kept], np.asarray(batch.offset, np.int64)[kept]
-    return Decoded(
-        frame=_frame(columns, partition, offset, stamps, t_ms, ts_ms, options.entity),
+    decoded = Decoded(
+        frame=_frame(contract_series(columns), partition, offset, stamps, t_ms, ts_ms, options.entity),
         rejects=tuple(_reject(batch, i, refused[i], options.digest_key) for i in sorted(refused)),
         wrong_types={name: counts[name] for name in FIELDS if counts[name]},
         unknown_fields=_unknown_fields(batch.values, kept, offset),
         mended=len(mended - refused.keys()),
     )
+    return decoded, kept
+
+
+def _part(batch: RawBatch, rows: Int64Array) -> RawBatch:
+    return replace(
+        batch, values=[batch.values[i] for i in rows.tolist()], partition=np.asarray(batch.partition, np.int32)[rows],
+        offset=np.asarray(batch.offset, np.int64)[rows], timestamp_ms=np.asarray(batch.timestamp_ms, np.int64)[rows],
+    )  # fmt: skip
+
+
+def _plain_frame(batch: RawBatch, plain: Plain, entity: str) -> pl.DataFrame:
+    partition, offset = np.asarray(batch.partition, np.int32), np.asarray(batch.offset, np.int64)
+    stamps = np.asarray(batch.timestamp_ms, np.int64)
+    rows = plain.rows
+    return _frame(plain.series(), partition[rows], offset[rows], stamps[rows], plain.t_ms, plain.ts_ms, entity)
+
+
+def _unknown_of(batch: RawBatch, rows: Int64Array) -> int:
+    return _unknown_fields(batch.values, rows, np.asarray(batch.offset, np.int64)[rows])
 
 
 def _read(values: Sequence[bytes | None], max_bytes: int) -> tuple[list[Row], list[int]]:
@@ -213,7 +259,7 @@ def _count_unknown(value: bytes | None) -> int:
 
 
 def _frame(
-    columns: Columns,
+    fields: Sequence[pl.Series],
     partition: npt.NDArray[np.int32],
     offset: Int64Array,
     stamps: Int64Array,
@@ -222,7 +268,7 @@ def _frame(
     entity: str,
 ) -> pl.DataFrame:
     record_ms = pl.Series("record_ms", stamps)
-    series = {s.name: s for s in contract_series(columns)}
+    series = {s.name: s for s in fields}
     subject = series.get(_SUBJECTS.get(entity, ""), pl.Series(values=[None] * len(offset), dtype=pl.String))
     base = [
         pl.Series("partition", partition),
