@@ -58,6 +58,11 @@ def _layout() -> Layout:
         while slots[place] >= 0:
             place = (place + 1) % len(slots)
         slots[place] = f
+    quoted = [f'{name}"'.encode() for name in NAMES]
+    width = -(-max(map(len, quoted)) // 8) * 8
+    name_words = np.frombuffer(bytearray().join(q.ljust(width, b"\0") for q in quoted), np.uint64).reshape(-1, width // 8)
+    masks = bytearray().join((b"\xff" * len(q)).ljust(width, b"\0") for q in quoted)
+    name_masks = np.frombuffer(masks, np.uint64).reshape(-1, width // 8)
     words: list[str] = []
     codes: list[int] = []
     first = [0]
@@ -69,11 +74,11 @@ def _layout() -> Layout:
     joined, word_at = _joined(words)
     fields = FIELDS.values()
     return Layout(
-        names=names, name_at=name_at, slots=slots, kind=np.array([_kind(f) for f in fields], np.uint8),
+        name_words=name_words, name_masks=name_masks, name_size=np.diff(name_at), slots=slots, kind=np.array([_kind(f) for f in fields], np.uint8),
         required=np.array([f.required for f in fields], np.uint8),
         low=np.array([_bound(f, False) for f in fields]), high=np.array([_bound(f, True) for f in fields]),
         words=joined, word_at=word_at, word_first=np.array(first, np.int64), word_code=np.array(codes, np.int64),
-        content=np.array([f in _CONTENT for f in NAMES], np.uint8), policy=_AT["content_policy"],
+        contents=np.array([f in _CONTENT for f in NAMES], np.uint8), policy=_AT["content_policy"],
         full=code(CONTENT_POLICIES, "full") or 0, id_length=ID_LENGTH,
     )  # fmt: skip
 
@@ -183,7 +188,7 @@ def read_plain(values: Sequence[bytes | None], max_bytes: int) -> Plain:
         stop=np.empty((n, fields), np.int32), integer=np.empty((n, fields), np.int64),
         number=np.empty((n, fields), np.float64),
     )  # fmt: skip
-    read_records(data, at, wanted, _LAYOUT, np.full(fields + 1, -1, np.int64), cells)
+    read_records(data, at, wanted, np.full(fields + 1, -1, np.int64), *_LAYOUT, *cells)
     _finish_numbers(data, cells, wanted)
     return Plain(data, cells, np.flatnonzero(wanted))
 
