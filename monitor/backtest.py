@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from monitor.ahead import Ahead
 from monitor.alerts import Sink
 from monitor.errors import NothingReadable
 from monitor.observe import Inactive
@@ -72,11 +73,13 @@ def backtest(
         sink.send(alerts)
 
     counts = pipeline.observe.counts
-    while not source.finished:
-        batch = source.poll(MAX_RECORDS, 0.0)
-        if len(batch):
-            write(pipeline.process(batch).alerts)
-            progress(counts.events, sum(tally.values()))
+    with Ahead() as ahead:
+        while not source.finished or ahead.busy:
+            batch = source.poll(MAX_RECORDS, 0.0)
+            prepared = ahead.swap(pipeline, batch) if len(batch) else ahead.result()
+            if prepared is not None:
+                write(pipeline.take(prepared).alerts)
+                progress(counts.events, sum(tally.values()))
     write(pipeline.finish().alerts)
     sink.flush()
     if not counts.decoded:

@@ -81,7 +81,7 @@ def decode(batch: RawBatch, options: DecodeOptions) -> Decoded:
     if len(plain.rows) == len(batch):
         return Decoded(_plain_frame(batch, plain, options.entity), unknown_fields=_unknown_of(batch, plain.rows))
     rest = np.setdiff1d(np.arange(len(batch), dtype=np.int64), plain.rows, assume_unique=True)
-    others, kept = _decode_each(_part(batch, rest), options)
+    others, kept = _decode_each(batch.take(rest, batch.next_offsets), options)
     if not len(plain.rows):
         return others
     frame = pl.concat([_plain_frame(batch, plain, options.entity), others.frame], how="diagonal")
@@ -142,13 +142,6 @@ def _decode_each(batch: RawBatch, options: DecodeOptions) -> tuple[Decoded, Int6
         mended=len(mended - refused.keys()),
     )
     return decoded, kept
-
-
-def _part(batch: RawBatch, rows: Int64Array) -> RawBatch:
-    return replace(
-        batch, values=[batch.values[i] for i in rows.tolist()], partition=np.asarray(batch.partition, np.int32)[rows],
-        offset=np.asarray(batch.offset, np.int64)[rows], timestamp_ms=np.asarray(batch.timestamp_ms, np.int64)[rows],
-    )  # fmt: skip
 
 
 def _plain_frame(batch: RawBatch, plain: Plain, entity: str) -> pl.DataFrame:
