@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -117,7 +118,8 @@ class Words:
         self.counts = np.zeros((rows, COUNTS), np.int64)
         self.cache = np.zeros(CACHE, np.uint64)
 
-    def _grow(self, room: int) -> None:
+    def grow(self, room: int) -> None:
+        """Make room for so many words."""
         if room > self._room:
             self._room = room
             self.w_hash, self.m_hash = np.empty(room, np.uint64), np.empty(room, np.uint64)
@@ -126,7 +128,7 @@ class Words:
 
     def scan(self, data: U8Array, offsets: I64Array, wanted: U8Array, keys: U64Array) -> None:
         """Take in the words of one piece."""
-        self._grow(int(offsets[-1] - offsets[0]) // 2 + 4 * len(offsets))
+        self.grow(int(offsets[-1] - offsets[0]) // 2 + 4 * len(offsets))
         scan_rows(
             data, offsets, wanted, keys, self.w_hash, self.w_flag, self.w_span, self.w_at,
             self.m_hash, self.m_flag, self.m_span, self.m_at, self.counts, self.cache,
@@ -143,6 +145,68 @@ def sketch(
     exact_rows(texts.data, texts.offsets, wanted, keys, exact, first)
     fresh = (first == np.arange(n, dtype=np.int32)).astype(np.uint8)
     words = Words(n)
+    if heavy is None:
+        _sketch_pieces(texts, fresh, want, keys, tables, words, made)
+    else:
+        _sketch_with_rest(texts, fresh, want, keys, tables, heavy, words, made)
+    again = np.flatnonzero((first >= 0) & (fresh == 0))
+    for array in (made.hashes, made.minhash, made.shape, made.lexicon, made.script, made.residual, made.residual_share):
+        if len(array):
+            array[again] = array[first[again]]
+    made.hashes[:, EXACT] = exact
+    return made
+
+
+def _sketch_pieces(
+    texts: Texts, fresh: U8Array, want: int, keys: U64Array, t: Tables, words: Words, made: Sketched
+) -> None:
+    """All pieces in one call: the interpreter's lock is taken once a batch, not four times a piece."""
+    bounds = np.array(list(pieces(texts.offsets)), np.int64).reshape(-1, 2)
+    if not len(bounds):
+        return
+    size = texts.offsets[bounds[:, 1]] - texts.offsets[bounds[:, 0]]
+    words.grow(int((size // 2 + 4 * (bounds[:, 1] - bounds[:, 0] + 1)).max()))
+    _piece_rows(
+        bounds, texts.data, texts.offsets, fresh, keys, bool(want & PRINTS), bool(want & SCALARS),
+        words.w_hash, words.w_flag, words.w_span, words.w_at, words.m_hash, words.m_flag, words.m_span, words.m_at,
+        words.counts, words.cache, t.first, t.table, t.entry_at, t.entry_language, t.entry_kinds, t.languages,
+        made.hashes, made.minhash, made.shape, made.lexicon, made.script,
+    )  # fmt: skip
+
+
+@njit
+def _piece_rows(
+    bounds: I64Array, data: U8Array, offsets: I64Array, fresh: U8Array, keys: U64Array, prints: bool, scalars: bool,
+    w_hash: U64Array, w_flag: U8Array, w_span: I64Array, w_at: I64Array,
+    m_hash: U64Array, m_flag: U8Array, m_span: I64Array, m_at: I64Array, counts: I64Array, cache: U64Array,
+    t_first: Any, t_table: Any, t_entry_at: Any, t_entry_language: Any, t_entry_kinds: Any, t_languages: Any,
+    hashes: U64Array, minhash: U8Array, shape: U8Array, lexicon: U32Array, script: U8Array,
+) -> None:  # fmt: skip
+    for piece in range(len(bounds)):
+        start, stop = bounds[piece, 0], bounds[piece, 1]
+        chosen, at = fresh[start:stop], offsets[start : stop + 1]
+        wanted = 0
+        for r in range(len(chosen)):
+            wanted += chosen[r]
+        if wanted == 0:
+            continue
+        scan_rows(data, at, chosen, keys, w_hash, w_flag, w_span, w_at, m_hash, m_flag, m_span, m_at, counts, cache)
+        print_rows(
+            chosen, keys, w_hash, w_flag, w_at, m_hash, m_flag, m_at, counts, prints,
+            hashes[start:stop, 1:], minhash[start:stop],
+        )  # fmt: skip
+        if scalars:
+            scalar_rows(
+                data, at, chosen, keys, w_hash, w_flag, w_at, counts, t_first, t_table, t_entry_at, t_entry_language,
+                t_entry_kinds, t_languages, shape[start:stop], lexicon[start:stop], script[start:stop],
+            )  # fmt: skip
+
+
+def _sketch_with_rest(
+    texts: Texts, fresh: U8Array, want: int, keys: U64Array, tables: Tables, heavy: U64Array, words: Words,
+    made: Sketched,
+) -> None:  # fmt: skip
+    """Piece by piece, each scanned once more without its heavy grams."""
     for start, stop in pieces(texts.offsets):
         chosen, offsets = fresh[start:stop], texts.offsets[start : stop + 1]
         if not chosen.any():
@@ -158,8 +222,6 @@ def sketch(
         _scalars(
             texts.data, offsets, chosen, keys, words, tables, shape, made.lexicon[start:stop], made.script[start:stop]
         )
-        if heavy is None:
-            continue
         if not len(heavy):
             made.residual[start:stop], made.residual_share[start:stop] = shape, 255 * chosen
             continue
@@ -173,12 +235,6 @@ def sketch(
         words.scan(rest, rest_offsets, chosen, keys)
         unused = np.zeros(stop - start, np.uint32), np.zeros(stop - start, np.uint8)
         _scalars(rest, rest_offsets, chosen, keys, words, tables, made.residual[start:stop], *unused)
-    again = np.flatnonzero((first >= 0) & (fresh == 0))
-    for array in (made.hashes, made.minhash, made.shape, made.lexicon, made.script, made.residual, made.residual_share):
-        if len(array):
-            array[again] = array[first[again]]
-    made.hashes[:, EXACT] = exact
-    return made
 
 
 def _scalars(
