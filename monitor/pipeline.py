@@ -54,7 +54,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A batch after the steps that keep no state: ``decoded.frame`` holds the sketched events, ``present`` their fields."""
+    """A batch after the steps without state: ``decoded.frame`` has the sketched events, ``present`` their fields."""
 
     batch: RawBatch
     decoded: Decoded
@@ -103,7 +103,7 @@ class Pipeline:
         return self.take(self.prepare(batch))
 
     def prepare(self, batch: RawBatch) -> Prepared:
-        """Decode and sketch, which keep no state: may run in another thread, beside :meth:`take` of the batch before."""
+        """Decode and sketch, which keep no state: another thread may do it beside :meth:`take` of the batch before."""
         with self.observe.stage("decode"):
             decoded = decode(batch, self.decode_options)
         present = available_fields(decoded.frame)

@@ -39,7 +39,11 @@ def spellings(field: str) -> dict[str, int]:
     return codes
 
 
-_CODES: dict[str, dict[str | None, int | None]] = {name: {None: None, **spellings(name)} for name in TABLES}
+def _with_null(codes: Mapping[str, int]) -> dict[str | None, int | None]:
+    return {None: None} | dict(codes.items())
+
+
+_CODES = {name: _with_null(spellings(name)) for name in TABLES}
 
 
 def codes_of(field: str, values: Column) -> list[int | None]:

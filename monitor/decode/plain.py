@@ -60,9 +60,11 @@ def _layout() -> Layout:
         slots[place] = f
     quoted = [f'{name}"'.encode() for name in NAMES]
     width = -(-max(map(len, quoted)) // 8) * 8
-    name_words = np.frombuffer(bytearray().join(q.ljust(width, b"\0") for q in quoted), np.uint64).reshape(-1, width // 8)
-    masks = bytearray().join((b"\xff" * len(q)).ljust(width, b"\0") for q in quoted)
-    name_masks = np.frombuffer(masks, np.uint64).reshape(-1, width // 8)
+    masks = [b"\xff" * len(q) for q in quoted]
+    name_words, name_masks = (
+        np.frombuffer(bytearray().join(part.ljust(width, b"\0") for part in parts), np.uint64).reshape(-1, width // 8)
+        for parts in (quoted, masks)
+    )
     words: list[str] = []
     codes: list[int] = []
     first = [0]
@@ -74,7 +76,8 @@ def _layout() -> Layout:
     joined, word_at = _joined(words)
     fields = FIELDS.values()
     return Layout(
-        name_words=name_words, name_masks=name_masks, name_size=np.diff(name_at), slots=slots, kind=np.array([_kind(f) for f in fields], np.uint8),
+        name_words=name_words, name_masks=name_masks, name_size=np.diff(name_at), slots=slots,
+        kind=np.array([_kind(f) for f in fields], np.uint8),
         required=np.array([f.required for f in fields], np.uint8),
         low=np.array([_bound(f, False) for f in fields]), high=np.array([_bound(f, True) for f in fields]),
         words=joined, word_at=word_at, word_first=np.array(first, np.int64), word_code=np.array(codes, np.int64),

@@ -202,11 +202,11 @@ def read_records(
                         real[r, f] = x
                     start[r, f], stop[r, f] = begin, i
                     i += 1
-                elif k == TIME or k == NUMBER or k == INTEGER or k == ANY_INTEGER:
+                elif k == TIME or INTEGER <= k <= NUMBER:
                     i, value, power, found = number(data, i, end)
                     if i < 0:
                         break
-                    if k == INTEGER or k == ANY_INTEGER:
+                    if k <= ANY_INTEGER and k != TIME:
                         if found != PLAIN or power != 1 or not low[f] <= value <= high[f]:
                             break
                         integer[r, f] = value
@@ -308,17 +308,14 @@ def copy_strings(data: U8, rows: I64, state: U8, start: I32, stop: I32, f: int, 
     for k in range(len(rows)):
         if state[k] != ABSENT:
             i, end = int(start[rows[k], f]), int(stop[rows[k], f])
-            if state[k] == ESCAPED:
-                o = _unescape(data, i, end, out, o)
-            else:
-                o = copy(data, i, end, out, o)
+            o = _unescape(data, i, end, out, o) if state[k] == ESCAPED else copy(data, i, end, out, o)
         offsets[k + 1] = o
     return o
 
 
 @njit
 def copy_lists(data: U8, rows: I64, state: U8, start: I32, stop: I32, f: int, offsets: I64, ends: I64, out: U8) -> int:
-    """The strings of the lists of field ``f`` in ``rows``; returns how many: ``ends[1:]`` of them, ``offsets`` of rows."""
+    """The strings of the lists of field ``f`` in ``rows``: ``ends[1:]`` of each, ``offsets`` of rows; how many."""
     count, o = 0, 0
     for k in range(len(rows)):
         if state[k] != ABSENT:

@@ -35,12 +35,14 @@ _MONTHS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], np.int64)
 @njit
 def name_slot(data: U8, start: int, size: int, slots: int) -> int:
     """Where a name begins to be looked for in the hash table (``slots`` is a power of two)."""
-    h = size * 131 + np.int64(data[start]) * 31 + np.int64(data[start + size - 1]) * 7 + np.int64(data[start + size // 2])
-    return (h * 0x9E3779B1 >> 12) & (slots - 1)
+    first, middle, last = np.int64(data[start]), np.int64(data[start + size // 2]), np.int64(data[start + size - 1])
+    h = size * 131 + first * 31 + last * 7 + middle
+    return int((h * 0x9E3779B1 >> 12) & (slots - 1))
 
 
 @njit
 def space(data: U8, i: int, end: int) -> int:
+    """The first byte from ``i`` that is no white space; ``end`` where all are."""
     while i < end:
         b = byte(data, i)
         if b > 0x20 or not (b == 0x20 or b == 0x0A or b == 0x0D or b == 0x09):
@@ -52,7 +54,8 @@ def space(data: U8, i: int, end: int) -> int:
 @njit
 def byte(data: U8, i: int) -> np.uint8:
     """The byte at ``i``. An unsigned index: for a signed one numba tests for a wrap-around, 1.7 times slower in all."""
-    return data[np.uint64(i)]
+    found: np.uint8 = data[np.uint64(i)]
+    return found
 
 
 @njit
@@ -75,7 +78,7 @@ def hex4(data: U8, i: int) -> int:
     """Four hex digits, -1 where they are not."""
     value = 0
     for j in range(4):
-        b = np.int64(byte(data, i + j))
+        b = int(np.int64(byte(data, i + j)))
         if 0x30 <= b <= 0x39:
             b -= 0x30
         else:
@@ -132,8 +135,8 @@ def string(data: U8, i: int, end: int) -> tuple[int, int]:
                     return -1, 0
                 i += 6
                 if 0xD800 <= value < 0xE000:
-                    low_half = hex4(data, i + 2)
-                    if value >= 0xDC00 or byte(data, i) != 0x5C or byte(data, i + 1) != 0x75 or not 0xDC00 <= low_half < 0xE000:
+                    pair = byte(data, i) == 0x5C and byte(data, i + 1) == 0x75 and value < 0xDC00
+                    if not pair or not 0xDC00 <= hex4(data, i + 2) < 0xE000:
                         return -1, 0
                     i += 6
             elif e == 0x22 or e == 0x5C or e == 0x2F or e == 0x62 or e == 0x66 or e == 0x6E or e == 0x72 or e == 0x74:
@@ -162,7 +165,9 @@ def number(data: U8, i: int, end: int) -> tuple[int, int, int, int]:
     """
     negative = byte(data, i) == 0x2D
     i += negative
-    if i >= end or not 0x30 <= byte(data, i) <= 0x39 or (byte(data, i) == 0x30 and i + 1 < end and 0x30 <= byte(data, i + 1) <= 0x39):
+    if i >= end or not 0x30 <= byte(data, i) <= 0x39:
+        return -1, 0, 0, ABSENT
+    if byte(data, i) == 0x30 and i + 1 < end and 0x30 <= byte(data, i + 1) <= 0x39:
         return -1, 0, 0, ABSENT
     value, digits, power, state = np.int64(0), 0, 1, PLAIN
     while i < end and 0x30 <= byte(data, i) <= 0x39:
@@ -194,7 +199,7 @@ def number(data: U8, i: int, end: int) -> tuple[int, int, int, int]:
             i += 1
         if i == first or i - first > 2:  # 1e999: what the other reader says
             return -1, 0, 0, ABSENT
-    return i, -value if negative else value, power, state
+    return i, int(-value if negative else value), power, state
 
 
 @njit
@@ -272,7 +277,7 @@ def skip(data: U8, i: int, end: int) -> int:
 @njit
 def two(data: U8, i: int) -> int:
     """Two decimal digits; -1000 where they are not."""
-    a, b = np.int64(byte(data, i)) - 0x30, np.int64(byte(data, i + 1)) - 0x30
+    a, b = int(np.int64(byte(data, i))) - 0x30, int(np.int64(byte(data, i + 1))) - 0x30
     return a * 10 + b if 0 <= a <= 9 and 0 <= b <= 9 else -1000
 
 

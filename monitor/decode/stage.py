@@ -1,8 +1,8 @@
 """One batch in, one frame and its rejects out, in record order.
 
 Plain records are read in bulk (``plain``). For the others a loop calls the typed struct for each; what that refuses
-is read again tolerantly; then times are settled, policies applied and columns built. Every record is a row or a reject, and nothing that one
-record says changes what becomes of another: splitting a batch changes nothing.
+is read again tolerantly; then times are settled, policies applied and columns built. Every record is a row or a
+reject, and nothing that one record says changes what becomes of another: splitting a batch changes nothing.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ EXACT_OFFSETS = 1024
 """Unknown fields are counted in each of a partition's first records, then in one of SAMPLE by a hash of the offset."""
 SAMPLE = 64
 
-_ORDER = ("partition", "offset", "record_ms", "t_ms", "ts_ms", "subject") + tuple(
-    column for f in FIELDS.values() if f.name not in ("ts", "completed_at") for column in f.columns
+_ORDER = (
+    *("partition", "offset", "record_ms", "t_ms", "ts_ms", "subject"),
+    *(column for f in FIELDS.values() if f.name not in ("ts", "completed_at") for column in f.columns),
 )
 """Columns of the frame, as far as they occur."""
 _SUBJECTS = {"account": "account_id", "org": "org_id", "project": "project_id", "key": "api_key_id"}

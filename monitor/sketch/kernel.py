@@ -273,4 +273,5 @@ def warm_kernels() -> None:
     keys = np.arange(1, 28, 2, dtype=np.uint64)
     data = np.frombuffer(bytearray(b"one two three four five"), np.uint8)
     texts = Texts(data, np.array([0, len(data)], np.int64), np.ones(1, np.uint8))
-    sketch(texts, texts.valid, PRINTS | SCALARS, keys, build(keys), NO_GRAMS)
+    for heavy in (None, NO_GRAMS):
+        sketch(texts, texts.valid, PRINTS | SCALARS, keys, build(keys), heavy)

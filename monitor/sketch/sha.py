@@ -127,7 +127,7 @@ def key_states(secret: bytes) -> tuple[U32Array, U32Array]:
     return states[0], states[1]
 
 
-AS_IT_IS, LOWER, UPPER, ADDRESS, NETWORK, DOMAIN = range(6)
+AS_IT_IS, LOWER, DOMAIN, UPPER, ADDRESS, NETWORK = range(6)
 """How :func:`hash_rows` makes a value even before it is hashed."""
 
 
@@ -136,7 +136,7 @@ def _number(data: U8Array, i: int, end: int) -> tuple[int, int]:
     """A number of an IPv4 address at ``i`` and its end; -1 where it is none."""
     value, digits = 0, 0
     while i + digits < end and 0x30 <= data[i + digits] <= 0x39 and digits < 4:
-        value = value * 10 + (np.int64(data[i + digits]) - 0x30)
+        value = value * 10 + int(np.int64(data[i + digits]) - 0x30)
         digits += 1
     if digits == 0 or digits > 3 or value > 255 or (digits > 1 and data[i] == 0x30):
         return -1, i
@@ -172,7 +172,7 @@ def hash_rows(
         done[r] = 1
         if start == end:
             continue
-        if mode == ADDRESS or mode == NETWORK:
+        if mode >= ADDRESS:
             size = _address(data, start, end, message, kind)
             if size < 0:
                 done[r] = 0
@@ -185,7 +185,7 @@ def hash_rows(
                 b = data[start + j]
                 if mode != AS_IT_IS and (b >= 0x80 or (mode == DOMAIN and b == 0x40)):
                     good = False
-                if (mode == LOWER or mode == DOMAIN) and 0x41 <= b <= 0x5A:
+                if LOWER <= mode <= DOMAIN and 0x41 <= b <= 0x5A:
                     b += np.uint8(0x20)
                 if mode == UPPER and 0x61 <= b <= 0x7A:
                     b -= np.uint8(0x20)
