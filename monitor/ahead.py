@@ -6,9 +6,11 @@ Results come back in the order in which batches were given, one at a time: nothi
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
+
+import numpy as np
 
 from monitor.pipeline import Pipeline, Prepared
 from monitor.records import RawBatch
@@ -57,3 +59,16 @@ class Ahead:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.close()
+
+
+def split_batch(batch: RawBatch, ends: Mapping[int, int]) -> Iterator[RawBatch]:
+    """The batch; where it passes the offset at which a partition's silence ends, what comes before, then the rest."""
+    passed = {p: end for p, end in ends.items() if batch.next_offsets.get(p, end) > end}
+    before = np.zeros(len(batch), np.bool_)
+    for partition, end in passed.items():
+        before |= (batch.partition == partition) & (batch.offset < end)
+    if not before.any():
+        yield batch
+        return
+    yield batch.take(np.flatnonzero(before), passed)
+    yield batch.take(np.flatnonzero(~before), batch.next_offsets)

@@ -59,6 +59,7 @@ def backtest(
         if starts:
             for partition in range(partitions):
                 pipeline.alerts.mute(partition, int(min(starts) * 1000))
+            pipeline.campaigns.alerts.mute(int(min(starts) * 1000))
     tally: Counter[str] = Counter()
     hypotheses: Counter[str] = Counter()
     revisions = 0
@@ -79,8 +80,10 @@ def backtest(
             prepared = ahead.swap(pipeline, batch) if len(batch) else ahead.result()
             if prepared is not None:
                 write(pipeline.take(prepared).alerts)
+                write(pipeline.work_campaigns())
                 progress(counts.events, sum(tally.values()))
     write(pipeline.finish().alerts)
+    write(pipeline.work_campaigns())
     sink.flush()
     if not counts.decoded:
         raise NothingReadable(_why(source, counts.events, counts.rejects))

@@ -274,6 +274,23 @@ class ContextState:
         i = bisect_right(account.status, (at_ms, len(STATUSES))) if account else 0
         return STATUSES[account.status[i - 1][1]] if account and i else None
 
+    def banned_ms(self, account_id: str, at_ms: int) -> int | None:
+        """Time of the ban that is in force at ``at_ms``."""
+        account = self._accounts.get(account_id)
+        i = bisect_right(account.status, (at_ms, len(STATUSES))) if account else 0
+        last = account.status[i - 1] if account and i else None
+        return last[0] if last is not None and STATUSES[last[1]] == "banned" else None
+
+    def agreed(self, at_ms: int) -> frozenset[str]:
+        """Accounts and organisations for which an agreement is in force."""
+        out = set()
+        for subject in self._agreements:
+            name = subject[2:]
+            account, org = (name, None) if subject.startswith("a:") else ("", name)
+            if self.agreements_at(account, org, at_ms):
+                out.add(name)
+        return frozenset(out)
+
     def last_ms(self, kind: str, account_id: str, at_ms: int) -> int | None:
         """Last time by ``at_ms`` of product_seen, key_created, key_revoked or payment_changed, to the hour.
 

@@ -44,6 +44,22 @@ class Known:
         """What of the catalogue's needs the context feeds: ``context:`` and a type."""
         return frozenset(f"context:{kind}" for kind in self.state.known_types)
 
+    def knows(self, kind: str) -> bool:
+        """Whether events of a kind were told at all."""
+        return kind in self.state.known_types
+
+    def product_seen_ms(self, account: str, at_ms: int) -> int | None:
+        """Last first-party telemetry of an account by ``at_ms``."""
+        return self.state.last_ms("product_seen", account, at_ms)
+
+    def banned_ms(self, account: str, at_ms: int) -> int | None:
+        """When the account was banned, if it stands banned."""
+        return self.state.banned_ms(account, at_ms)
+
+    def agreed(self, at_ms: int) -> frozenset[str]:
+        """Accounts and organisations with a sanctioned use in force."""
+        return self.state.agreed(at_ms)
+
     def without_agreed(self, rows: pl.DataFrame, firings: pl.DataFrame) -> tuple[pl.DataFrame, int]:
         """``firings`` less those of subjects with a sanctioned use at the row's time; how many were left out."""
         if firings.is_empty() or "agreement" not in self.state.known_types:

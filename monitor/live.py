@@ -14,10 +14,12 @@ from prometheus_client import CollectorRegistry
 
 from monitor import __version__, wiring
 from monitor.alerts import FanOut, FileSink, KafkaSink, LiveOnly, Sink, WebhookSink
+from monitor.campaigning import LEADER
 from monitor.checkpointing import Checkpointer
 from monitor.context import ContextEvent, parse_context
 from monitor.errors import BadInput, DependencyDown, Problem, SinkBusy
-from monitor.features.catalogue import CATALOGUE, CLIENT_CLASSES
+from monitor.features.catalogue import CLIENT_CLASSES
+from monitor.features.vocabulary import CATALOGUE
 from monitor.records import RawBatch
 from monitor.rules import Reloader, RuleSet
 from monitor.runner import CHECKS, DeadLetterBox, Runner, RunOptions
@@ -35,8 +37,10 @@ from monitor.source.partitioner import keyed_by_account, not_keyed_remedy
 from monitor.source.protocol import Source
 from monitor.source.reject_limit import RejectLimit
 from monitor.store import CheckpointStore, DirectoryStore, require_shape
+from monitor.store.links import LinkStore, MemoryLinkStore
 from monitor.store.redis_checkpoints import RedisCheckpointStore
 from monitor.store.redis_link import RedisOptions
+from monitor.store.redis_links import RedisLinkStore
 from monitor.store.redis_sink import RedisSink
 
 _LOG = logging.getLogger(__name__)
@@ -72,12 +76,13 @@ def service(
     signals: Signals,
     source: Callable[[Runner], Source] | None = None,
     store: CheckpointStore | None = None,
+    links: LinkStore | None = None,
     sink: Sink | None = None,
     dead_letters: DeadLetterBox | None = None,
     step: Callable[[str], None] = lambda name: None,
     done: Callable[[Source], bool] = lambda source: source.finished,
 ) -> Service:
-    """Everything by ``settings``; ``source``, ``store``, ``sink`` and ``dead_letters`` stand in for theirs."""
+    """Everything by ``settings``; ``source``, ``store``, ``links``, ``sink``, ``dead_letters`` stand in for theirs."""
     registry = process_registry()
     pipeline = wiring.pipeline(settings, keys=keys, rules=rules, registry=registry, live=True)
     health = Health(CHECKS, on_change=lambda ready: pipeline.observe.telemetry.ready.set(ready))
@@ -90,6 +95,7 @@ def service(
     names = [name.removesuffix("ExecutionProvider").lower() for name in classifier.providers]
     telemetry.set_provider(names[0] if names else None)
     store = store or checkpoint_store(settings)
+    pipeline.campaigns.store = links or link_store(settings)
     redis = redis_sink(settings) if sink is None and "redis" in settings.alerts.sinks else None
     context = ContextReader(settings.kafka, settings.kafka.context_topic) if settings.kafka.context_topic else None
     topic_check = TopicCheck(settings, store)
@@ -112,6 +118,7 @@ def service(
             checkpoint_s=settings.checkpoint.every_s,
             drain_s=settings.checkpoint.drain_s,
             reload_s=settings.rules.reload_s,
+            idle_s=settings.campaigns.idle_s,
         ),
         reloader=Reloader([*rule_paths], CATALOGUE, CLIENT_CLASSES, settings.rules.policy, rules),
         step=step,
@@ -164,9 +171,12 @@ class LookAround:
         if self._redis is not None:
             if self._redis.was_flushed():
                 self._published.clear()
+                runner.pipeline.campaigns.republish()
             self._published &= runner.source.assigned
             for partition in sorted(runner.source.assigned - self._published):
                 self._redis.republish(runner.pipeline.alerts.ledger(partition))
+                if partition == LEADER:
+                    self._redis.republish(runner.pipeline.campaigns.alerts.ledger())
                 self._published.add(partition)
 
 
@@ -206,6 +216,14 @@ def checkpoint_store(settings: Settings) -> CheckpointStore:
     if settings.checkpoint.store == "redis":
         return RedisCheckpointStore(RedisOptions.of(settings.redis), scope, prefix=settings.redis.key_prefix)
     return DirectoryStore(settings.checkpoint.path, scope)
+
+
+def link_store(settings: Settings) -> LinkStore:
+    """Where members meet for campaigns: Redis where it is used at all, else this process, which then must be alone."""
+    if "redis" in settings.alerts.sinks or settings.checkpoint.store == "redis":
+        scope = f"{settings.kafka.topic}/{settings.kafka.group}"
+        return RedisLinkStore(RedisOptions.of(settings.redis), scope, prefix=settings.redis.key_prefix)
+    return MemoryLinkStore()
 
 
 def redis_sink(settings: Settings) -> RedisSink:

@@ -18,9 +18,11 @@ import numpy as np
 import polars as pl
 
 from monitor.alerts import AlertStage
+from monitor.campaigning import Campaigns
 from monitor.decode import DecodeOptions, available_fields, decode
-from monitor.features.catalogue import CATALOGUE, STAND_INS
+from monitor.features.catalogue import STAND_INS
 from monitor.features.engine import FeatureEngine
+from monitor.features.vocabulary import CATALOGUE
 from monitor.known import Known
 from monitor.observe import Inactive, Observer
 from monitor.records import Alert, Decoded, RawBatch, Reject
@@ -89,6 +91,7 @@ class Pipeline:
     rules: RuleSet
     hold: HoldState
     alerts: AlertStage
+    campaigns: Campaigns
     observe: Observer
     tick_ms: int
     epoch_ms: int
@@ -118,11 +121,25 @@ class Pipeline:
         self.observe.decoded(prepared.batch, decoded, prepared.present)
         closed, stats = self.ticks.push(decoded.frame, prepared.batch.trusted_clock)
         self.observe.ticked(stats, self.ticks.watermarks_ms)
+        self._link(closed, self.ticks.watermarks_ms)
         return Outcome(self._judge(closed), decoded.rejects)
 
     def finish(self) -> Outcome:
         """The input ends: every open tick closes."""
-        return Outcome(self._judge(self.ticks.flush()))
+        closed = self.ticks.flush()
+        self._link(closed, None)
+        return Outcome(self._judge(closed))
+
+    def work_campaigns(self, leads: bool = True) -> list[Alert]:
+        """Publish this member's blobs and, where it ``leads``, work the steps that are complete: their alerts.
+
+        May raise what the store of links raises; nothing is lost, and the call can be made again.
+        """
+        with self.observe.stage("campaigns"):
+            self.campaigns.publish()
+            alerts = self.campaigns.work(self.rules, self.known) if leads else []
+        self.observe.raised(alerts)
+        return alerts
 
     @property
     def components(self) -> Mapping[str, Component]:
@@ -133,6 +150,7 @@ class Pipeline:
             "score": self.scorer,
             "hold": self.hold,
             "alerts": self.alerts,
+            "campaigns": self.campaigns,
         }
 
     def drop(self, partition: int) -> None:
@@ -172,6 +190,10 @@ class Pipeline:
         """Models that served a subject, as of the row whose tick ends at ``until_ms``."""
         origin = self._origins.get((partition, subject, until_ms // self.tick_ms - 1))
         return [] if origin is None else self.features.models(origin)
+
+    def _link(self, closed: pl.DataFrame, watermarks_ms: Mapping[int, int] | None) -> None:
+        with self.observe.stage("campaigns"):
+            self.campaigns.collect(closed, watermarks_ms)
 
     def _judge(self, closed: pl.DataFrame) -> list[Alert]:
         with self.observe.stage("features"):
@@ -223,6 +245,7 @@ class Pipeline:
         self.rules, self.next_rules = rules, None
         self.versions = {**self.versions, "rules": rules.hash}
         self.alerts.use(rules.policy, rules.rules, self.versions)
+        self.campaigns.alerts.use(rules.policy, rules.rules, self.versions)
         self.observe.rules_in_force(rules)
 
     def _rows_by_tick(self, rows: pl.DataFrame, fired: pl.Series) -> dict[tuple[int, str, int], int]:

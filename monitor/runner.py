@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
-
-from monitor.ahead import Ahead
+from monitor.ahead import Ahead, split_batch
 from monitor.alerts import Sink
+from monitor.campaigning import LEADER
 from monitor.checkpointing import Checkpointer
 from monitor.errors import DependencyDown, Fenced, MonitorError, SinkBusy
 from monitor.pipeline import Pipeline, Prepared
@@ -46,6 +45,7 @@ class RunOptions:
     checkpoint_s: float = 30.0
     drain_s: float = 20.0
     reload_s: float = 30.0
+    idle_s: float = 60.0
 
 
 class DeadLetterBox(Protocol):
@@ -103,6 +103,7 @@ class Runner:
     _last_reload: float = 0.0
     _last_measure: float = 0.0
     _stopped: set[int] = field(default_factory=set)
+    _quiet: dict[int, float] = field(default_factory=dict)
 
     def run(self, open_source: Callable[[Runner], Source]) -> None:
         """Until a signal says stop, or ``done`` says that nothing more will come: then every open tick closes."""
@@ -118,6 +119,7 @@ class Runner:
                 if self.done(self.source):
                     self.settle()
                     self._deliver(self.pipeline.finish().alerts)
+                    self._work_campaigns()
                     break
             self.settle()
         except BaseException:
@@ -141,8 +143,9 @@ class Runner:
             self._take_in(self._ahead.swap(self.pipeline, batch))
         else:
             self.settle()
-            for part in _split(batch, self._catching_up):
+            for part in split_batch(batch, self._catching_up):
                 self._take_in(self.pipeline.prepare(part))
+        self._work_campaigns()
         now = time.monotonic()
         if now - self._last_checkpoint >= self.options.checkpoint_s:
             self.checkpoint(self._next)
@@ -153,6 +156,18 @@ class Runner:
     def settle(self) -> None:
         """Take in the batch that is being prepared, if one is: before partitions come or go, and before the end."""
         self._take_in(self._ahead.result())
+
+    def _work_campaigns(self) -> None:
+        """Publish what steps closed; the owner of partition 0 works those that every live partition has passed."""
+        now, lag = time.monotonic(), self.source.lag()
+        for partition in self.source.assigned:
+            if lag.get(partition, 1):
+                self._quiet.pop(partition, None)
+            elif now - self._quiet.setdefault(partition, now) >= self.options.idle_s:
+                self.pipeline.campaigns.rest(partition)
+        leads, found = LEADER in self.source.assigned, list[Alert]()
+        self._patiently(lambda: found.extend(self.pipeline.work_campaigns(leads)))
+        self._deliver(found)
 
     def _take_in(self, prepared: Prepared | None) -> None:
         if prepared is None:
@@ -186,6 +201,7 @@ class Runner:
                 self.source.pause([partition])
                 continue
             self._lost.discard(partition)
+            self.pipeline.campaigns.expect(partition)
             if saved is not None:
                 self.source.seek(partition, saved.next_offset)
                 self._next[partition] = saved.next_offset
@@ -346,6 +362,7 @@ class Runner:
             self._next.pop(partition, None)
             self._catching_up.pop(partition, None)
             self._stopped.discard(partition)
+            self._quiet.pop(partition, None)
             self._lost.discard(partition)
             self.limit.clear(partition)
             self.checkpoints.forget(partition)
@@ -381,16 +398,3 @@ class Runner:
         telemetry.partitions.set(len(self.source.assigned))
         self.pipeline.measure()
         self._patiently(lambda: self.look_around(self))
-
-
-def _split(batch: RawBatch, ends: Mapping[int, int]) -> Iterator[RawBatch]:
-    """The batch; where it passes the offset at which a partition's silence ends, what comes before, then the rest."""
-    passed = {p: end for p, end in ends.items() if batch.next_offsets.get(p, end) > end}
-    before = np.zeros(len(batch), np.bool_)
-    for partition, end in passed.items():
-        before |= (batch.partition == partition) & (batch.offset < end)
-    if not before.any():
-        yield batch
-        return
-    yield batch.take(np.flatnonzero(before), passed)
-    yield batch.take(np.flatnonzero(~before), batch.next_offsets)

@@ -9,11 +9,16 @@ from prometheus_client import CollectorRegistry
 
 from monitor import __version__, fields
 from monitor.alerts import AlertOptions, AlertStage, Lookups
+from monitor.alerts.campaigns import CampaignAlerts
+from monitor.campaigning import Campaigns
+from monitor.campaigns import CampaignOptions, CampaignStage, LinkCollector, sums
+from monitor.campaigns.calibrate import RANKED
 from monitor.decode import DecodeOptions
 from monitor.errors import BadInput, Problem
-from monitor.features.aggregates import TextLayout
-from monitor.features.catalogue import ACCOUNT_FEATURES, CATALOGUE, CLIENT_CLASSES
+from monitor.features.aggregates import TextLayout, narrow_expressions
+from monitor.features.catalogue import ACCOUNT_FEATURES, CLIENT_CLASSES
 from monitor.features.engine import FeatureEngine, FeatureOptions
+from monitor.features.vocabulary import CATALOGUE
 from monitor.observe import Observer
 from monitor.pipeline import Pipeline
 from monitor.rules import HoldState, RuleSet, load_rules, packaged_rules
@@ -118,6 +123,7 @@ def pipeline(
             rules=rules,
             hold=HoldState(f.tick_s),
             alerts=AlertStage(rules.policy, rules.rules, options, lookups),
+            campaigns=campaigns(settings, rules, options),
             observe=observer,
             tick_ms=tick_ms,
             epoch_ms=epoch_ms,
@@ -125,6 +131,25 @@ def pipeline(
         )
     )
     return made[0]
+
+
+def campaigns(settings: Settings, rules: RuleSet, options: AlertOptions) -> Campaigns:
+    """The campaign stage, with its blobs in memory."""
+    c, step_ms = settings.campaigns, settings.campaigns.step_s * 1000
+    added = sums.expressions(narrow_expressions(TEXT, CODES), TEXT.flag, TEXT.scalar)
+    stage = CampaignStage(
+        CampaignOptions(
+            step_s=c.step_s, rebuild_s=c.rebuild_s, link_days=c.link_days, margin_bits=c.margin_bits,
+            least_tenants=c.least_tenants,
+        )
+    )  # fmt: skip
+    return Campaigns(
+        collector=LinkCollector(settings.features.tick_s * 1000, step_ms, added),
+        stage=stage,
+        alerts=CampaignAlerts(rules.policy, rules.rules, options, step_ms, {r: s for r, (s, _) in RANKED.items()}),
+        step_ms=step_ms,
+        enabled=c.enabled,
+    )
 
 
 def score_options(settings: Settings) -> ScoreOptions:

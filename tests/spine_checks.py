@@ -13,7 +13,8 @@ from spine import PARTITIONS, Record, batch, numbered, pipeline, polls, run, sto
 from tick_events import Event, play
 
 from monitor.checkpointing import Checkpointer
-from monitor.features.catalogue import CATALOGUE, STAND_INS
+from monitor.features.catalogue import STAND_INS
+from monitor.features.vocabulary import CATALOGUE
 from monitor.pipeline import Pipeline
 from monitor.records import Alert
 from monitor.store import MemoryStore

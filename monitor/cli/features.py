@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .. import fields as vocabulary
-from ..features.catalogue import CATALOGUE
+from ..features.vocabulary import CATALOGUE
 from .common import JsonOption, out, table, write_json
 
 app = typer.Typer(no_args_is_help=True, help="What rules and models may name.")

@@ -15,7 +15,8 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import BadInput, Problem
-from ..features.catalogue import CATALOGUE, CLIENT_CLASSES
+from ..features.catalogue import CLIENT_CLASSES
+from ..features.vocabulary import CATALOGUE
 from ..rules import CaseResult, Rule, RuleSet, load_rules, packaged_rules, run_tests
 from ..rules.build import columns_of
 from ..rules.readme import readme_text

@@ -46,6 +46,8 @@ class Feature:
     raw: tuple[str, ...] = ()
     min_requests: int = 1
     kind: Kind = "float"
+    scope: Literal["account", "campaign"] = "account"
+    """What a row is of: rules read one or the other."""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -292,8 +294,8 @@ ACCOUNT_FEATURES = Catalogue(
 SCORES = Catalogue(_SCORES)
 """What the score stage adds, in column order."""
 
-CATALOGUE = Catalogue((*ACCOUNT_FEATURES.features, *SCORES.features))
-"""Everything that a rule over accounts may name."""
+ACCOUNT_CATALOGUE = Catalogue((*ACCOUNT_FEATURES.features, *SCORES.features))
+"""Everything that a rule over accounts may name; ``monitor.features.vocabulary`` adds what is of campaigns."""
 
 STAND_INS: Mapping[str, tuple[str, ...]] = {
     "turn_index": ("n_messages",),

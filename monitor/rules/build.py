@@ -107,7 +107,7 @@ class RuleBuilder:
             exceptions=tuple(e for e in exceptions if e), evidence=tuple(doc.evidence), features=tuple(features),
             raw_fields=tuple(fields), why=doc.why, blind_spots=doc.blind_spots, false_positives=doc.false_positives,
             runbook=tuple(doc.runbook), tags=tuple(doc.tags), references=tuple(doc.references), tests=tuple(cases),
-            file=node.file, key=f"{doc.id}@{hashlib.sha256(text.encode()).hexdigest()[:12]}",
+            file=node.file, key=f"{doc.id}@{hashlib.sha256(text.encode()).hexdigest()[:12]}", over=doc.over,
         )  # fmt: skip
 
     def _bad(self, node: Node, message: str, *path: Key) -> None:
@@ -154,6 +154,8 @@ class RuleBuilder:
         if not features:
             self._bad(node, "reads no feature, so it says the same of everybody", "when")
             return
+        for name in (f for f in (*features, *doc.evidence) if f in by_name and by_name[f].scope != doc.over):
+            self._bad(node, f"{name} is a feature of {by_name[name].scope}s, the rule is over {doc.over}s", "when")
         used = {by_name[f].family for f in features}
         for index, family in enumerate(doc.families):
             if family not in used:

@@ -83,11 +83,12 @@ class CaseDoc(_Document):
 
 
 class RuleDoc(_Document):
-    """A detection over the feature rows of one account."""
+    """A detection over the feature rows of one account, or over the candidate campaigns of a step."""
 
     schema_: Literal["monitor.rule/v1"] = Field(alias="schema", description="monitor.rule/v1")
     id: Id = Field(description="the file's name without .yaml; also the metric label, so never change it")
     title: Line = Field(description="one line for the alert list")
+    over: Literal["account", "campaign"] = Field(default="account", description="what a row is: features are of one")
     family: Family = Field(description="family of the main evidence, and the folder of the file")
     families: list[Family] = Field(default=[], description="all families whose evidence holds when it fires")
     hypothesis: Hypothesis = Field(description="what it points to")

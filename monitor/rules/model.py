@@ -43,6 +43,8 @@ class FeatureLike(Protocol):
     def fields(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
     def kind(self) -> str: ...  # noqa: D102
+    @property
+    def scope(self) -> str: ...  # noqa: D102
 
 
 class Vocabulary(Protocol):
@@ -109,6 +111,7 @@ class Rule:
     tests: tuple[Case, ...]
     file: str
     key: str
+    over: str = "account"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,7 @@ class RuleSet:
     policy: Policy
     hash: str
     needs: Mapping[str, tuple[str, ...]] = field(repr=False)
+    ranges: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict, repr=False)
     files: tuple[str, ...] = ()
     warnings: tuple[Problem, ...] = ()
 
@@ -142,6 +146,14 @@ class RuleSet:
     def active(self) -> tuple[Rule, ...]:
         """Rules that are evaluated: mode alert or shadow."""
         return tuple(rule for rule in self.rules.values() if rule.mode != "off")
+
+    def bounds(self, feature: str) -> tuple[float | None, float | None]:
+        """Range of a feature as the catalogue has it, None for an open end."""
+        return self.ranges.get(feature, (None, None))
+
+    def of(self, over: str) -> tuple[Rule, ...]:
+        """Rules that are evaluated over ``account`` or ``campaign`` rows."""
+        return tuple(rule for rule in self.active if rule.over == over)
 
     def inactive(self, available: Collection[str], null_features: Collection[str] = ()) -> dict[str, tuple[str, ...]]:
         """Rules that can't be true for want of data -> what is missing.
@@ -163,12 +175,15 @@ class RuleSet:
                 out[rule.id] = tuple(dict.fromkeys(wanted))
         return out
 
-    def evaluate(self, frame: pl.DataFrame, hold: HoldState, entity: str = "account") -> Evaluation:
-        """Evaluate every active rule on every row of ``frame`` (ROW_KEYS and features; an absent column is unknown).
+    def evaluate(
+        self, frame: pl.DataFrame, hold: HoldState, entity: str = "account", over: str = "account"
+    ) -> Evaluation:
+        """Evaluate every active rule ``over`` such rows on every row of ``frame`` (ROW_KEYS and features).
 
-        ``entity`` is what ``subject`` names; where it is an account and the frame has no ``account_id``, they are one.
+        An absent column is unknown. ``entity`` is what ``subject`` names; where it is an account and the frame has no
+        ``account_id``, they are one.
         """
-        rules = self.active
+        rules = self.of(over)
         rows = _complete(frame, rules, entity)
         values = rows.lazy().select(rule.when.expr.alias(rule.id) for rule in rules).collect()
         held = {

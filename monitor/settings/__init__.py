@@ -14,6 +14,7 @@ from .root import Settings
 from .stages import (
     AlertsSettings,
     AnomalySettings,
+    CampaignsSettings,
     CheckpointSettings,
     ClassifierSettings,
     DecodeSettings,
@@ -31,6 +32,7 @@ __all__ = [
     "ENV_PREFIX",
     "AlertsSettings",
     "AnomalySettings",
+    "CampaignsSettings",
     "CheckpointSettings",
     "ClassifierSettings",
     "DecodeSettings",

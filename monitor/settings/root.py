@@ -12,6 +12,7 @@ from .base import Section
 from .connections import HttpSettings, KafkaSettings, LogSettings, RedisSettings
 from .stages import (
     AlertsSettings,
+    CampaignsSettings,
     CheckpointSettings,
     DecodeSettings,
     FeaturesSettings,
@@ -32,6 +33,9 @@ class Settings(Section):
     keys: KeysSettings = Field(default=KeysSettings(), description="Keys of the sketches.")
     features: FeaturesSettings = Field(default=FeaturesSettings(), description="How event time is cut.")
     score: ScoreSettings = Field(default=ScoreSettings(), description="Detectors that give a number.")
+    campaigns: CampaignsSettings = Field(
+        default=CampaignsSettings(), description="How accounts are found to belong together."
+    )
     rules: RulesSettings = Field(default=RulesSettings(), description="Where detections are read from.")
     alerts: AlertsSettings = Field(default=AlertsSettings(), description="How much may be raised, and where it goes.")
     checkpoint: CheckpointSettings = Field(default=CheckpointSettings(), description="Where state is kept.")
@@ -40,6 +44,8 @@ class Settings(Section):
 
     def checks(self) -> Iterator[tuple[str, str]]:
         """What two sections mean together."""
+        if self.campaigns.step_s % self.features.tick_s:
+            yield "campaigns.step_s", "must be a multiple of features.tick_s"
         if "kafka" in self.alerts.sinks and self.kafka.alerts_topic is None:
             yield "kafka.alerts_topic", "is needed by the sink `kafka` of alerts.sinks"
         if self.kafka.alerts_topic is not None and "kafka" not in self.alerts.sinks:
@@ -64,6 +70,7 @@ class Settings(Section):
             "decode": self.decode.model_dump(mode="json"),
             "features": self.features.model_dump(mode="json", exclude={"partitions"}),
             "anomaly": self.score.anomaly.model_dump(mode="json"),
+            "campaigns": self.campaigns.model_dump(mode="json", exclude={"idle_s"}),
             "budget_per_week": self.alerts.budget_per_week,
             "keys": [key.id for key in self.keys.ring],
             "overlap_days": self.keys.overlap_days,

@@ -174,6 +174,26 @@ class ScoreSettings(Section):
     classifier: ClassifierSettings = Field(default=ClassifierSettings(), description="The ONNX model.")
 
 
+class CampaignsSettings(Section):
+    """Accounts that belong together. A change of step_s or margin_bits makes other campaigns: start afresh."""
+
+    enabled: bool = Field(default=True, description="Whether accounts are linked.")
+    step_s: int = Field(default=600, ge=10, le=DAY_S, description="Length of a campaign step: a multiple of a tick.")
+    rebuild_s: int = Field(
+        default=3_600, ge=60, le=DAY_S, description="Longest time between two rebuilds of the graph; new links bring "
+        "one forward."
+    )  # fmt: skip
+    link_days: float = Field(default=30.0, ge=1, le=366, description="How long a link lives after it was last seen.")
+    margin_bits: float = Field(
+        default=8.0, ge=0, le=64, description="Surprise of an edge beyond the number of pairs looked at: 8 bits are "
+        "one edge by chance in 256 rebuilds."
+    )  # fmt: skip
+    least_tenants: int = Field(default=3, ge=2, le=1_000, description="Unrelated tenants that make a candidate.")
+    idle_s: float = Field(
+        default=60.0, ge=1, le=DAY_S, description="A partition with nothing to read for so long holds no step back."
+    )
+
+
 class RulesSettings(Section):
     """Where detections are read from."""
 

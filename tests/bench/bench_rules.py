@@ -13,7 +13,8 @@ import time
 import numpy as np
 import polars as pl
 
-from monitor.features.catalogue import CATALOGUE, CLIENT_CLASSES
+from monitor.features.catalogue import CLIENT_CLASSES
+from monitor.features.vocabulary import CATALOGUE
 from monitor.rules import HoldState, load_rules, packaged_rules
 
 

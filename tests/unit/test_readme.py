@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from monitor import fields
 from monitor.__main__ import build
 from monitor.alerts.webhook import SIGNATURE, sign
-from monitor.features.catalogue import CATALOGUE, CLIENT_CLASSES
+from monitor.features.catalogue import CLIENT_CLASSES
+from monitor.features.vocabulary import CATALOGUE
 from monitor.rules import load_rules, packaged_rules
 from monitor.settings import Settings, load_settings
 from monitor.simulate import scenario

@@ -1,0 +1,189 @@
+"""Campaign steps: blobs of every partition in, alerts on campaigns out. Knows no server; the store is handed in.
+
+Each member publishes the blobs of its own partitions. Who owns partition 0 works the steps, in order, each when every
+live partition has passed it: Kafka's assignment is the lease, and its generation the fence. The state is a snapshot of
+some hours ago; a restart takes it over and works the steps since then again from the same blobs, which gives the
+same alerts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import polars as pl
+
+from monitor.alerts.campaigns import CampaignAlerts, Judged
+from monitor.arrays import pack, unpack
+from monitor.campaigns import CampaignStage, LinkCollector, StepBlob
+from monitor.campaigns.options import Facts
+from monitor.records import Alert
+from monitor.rules import Evaluation, HoldState, RuleSet, changes
+from monitor.store.links import LinkStore, MemoryLinkStore
+
+KIND, VERSION = "campaigning", 1
+LEADER = 0
+"""The partition whose owner works the steps."""
+RECENT_STEPS = 12
+"""Steps whose blobs a member keeps, to hand over again where the store lost its data."""
+SNAPSHOT_S = 3_600
+"""Event time between two snapshots: what a restart works again, from blobs that the store still has."""
+
+
+@dataclass(slots=True)
+class Campaigns:
+    """Collector, stage, rules over campaigns and their alerts. ``partitions``: those whose steps are waited for."""
+
+    collector: LinkCollector
+    stage: CampaignStage
+    alerts: CampaignAlerts
+    step_ms: int
+    store: LinkStore = field(default_factory=MemoryLinkStore)
+    enabled: bool = True
+    hold: HoldState = field(init=False)
+    next_step: int = -1
+    taken: dict[int, int] = field(default_factory=dict)
+    last: Evaluation | None = None
+    _outbox: list[StepBlob] = field(default_factory=list)
+    _marks: dict[int, int] = field(default_factory=dict)
+    _told: dict[int, int] = field(default_factory=dict)
+    _recent: list[StepBlob] = field(default_factory=list)
+    _resting: set[int] = field(default_factory=set)
+    _snapshot: bytes = b""
+    _snapped: int = -1
+
+    def __post_init__(self) -> None:
+        self.hold = HoldState(self.step_ms / 1000)
+
+    def collect(self, events: pl.DataFrame, watermarks_ms: Mapping[int, int] | None) -> None:
+        """Take closed ticks; ``watermarks_ms`` None: the input ended, every step closes."""
+        if not self.enabled:
+            return
+        self.collector.collect(events)
+        closed = self.collector.close(watermarks_ms)
+        self._outbox += closed
+        self._recent = [b for b in self._recent if b.step >= self._marks.get(b.partition, 0) - RECENT_STEPS] + closed
+        self._resting -= {int(p) for p in events["partition"].unique()} if len(events) else set()
+        if watermarks_ms is None:
+            ends = {blob.partition: blob.step + 1 for blob in closed}
+            self._marks.update({p: max(ends.get(p, 0), mark) for p, mark in {**ends, **self._marks}.items()})
+            top = max(self._marks.values(), default=0)
+            self._marks = dict.fromkeys(self._marks, top)
+        else:
+            self._marks.update({p: ms // self.step_ms for p, ms in watermarks_ms.items()})
+
+    def expect(self, partition: int) -> None:
+        """A partition was taken over: its steps are waited for from now on, even before its first event."""
+        self._marks.setdefault(partition, 0)
+
+    def rest(self, partition: int) -> None:
+        """Nothing more is to be read of a partition for now: no step waits for it until its next event."""
+        self._resting.add(partition)
+
+    def republish(self) -> None:
+        """The store lost its data: hand over again what it may still need."""
+        self._outbox, self._told = list(self._recent), {}
+
+    def publish(self) -> None:
+        """Hand blobs and marks to the store. May raise what the store raises; nothing is lost then."""
+        marks = {p: mark for p, mark in self._marks.items() if p not in self._resting}
+        if not self._outbox and marks == self._told:
+            return
+        self.store.put([(b.step, b.partition, b.encode()) for b in self._outbox], marks)
+        self._outbox.clear()
+        for partition in self._told.keys() - marks.keys():
+            self.store.idle(partition)
+        self._told = marks
+
+    def work(self, rules: RuleSet, facts: Facts) -> list[Alert]:
+        """Every step that is complete, in order: the alerts. For the owner of partition 0."""
+        alerts: list[Alert] = []
+        if not self.enabled:
+            return alerts
+        marks = self.store.marks()
+        ready = min(marks.values(), default=-1)
+        while True:
+            waiting = self.store.steps(self.taken, ready)
+            if not waiting:
+                break
+            step = min((s for s in waiting if s >= self.next_step), default=self.next_step)
+            if step >= ready:
+                break  # blobs of steps that were worked already wait for the next one
+            late = [at for s in sorted(waiting) if s <= step for at in waiting[s]]
+            blobs = [StepBlob.decode(body) for body in self.store.read(late)]
+            alerts += self._one(step, blobs, rules, facts)
+            for at_step, partition in late:
+                self.taken[partition] = max(self.taken.get(partition, -1), at_step)
+            self.next_step = step + 1
+            if self._snapped < 0 or (step - self._snapped) * self.step_ms >= SNAPSHOT_S * 1000:
+                self._snapshot, self._snapped = self._dump(), step
+        return alerts
+
+    def _one(self, step: int, blobs: Sequence[StepBlob], rules: RuleSet, facts: Facts) -> list[Alert]:
+        found = self.stage.step(step, sorted(blobs, key=lambda b: (b.step, b.partition)), facts)
+        at_ms = (step + 1) * self.step_ms
+        self.last = None
+        if found is None:
+            return self.alerts.decide((), (), at_ms)
+        fired: dict[int, list[str]] = {}
+        if len(found.rows):
+            self.last = rules.evaluate(found.rows, self.hold, "campaign", over="campaign")
+            for row, rule in self.last.firings.iter_rows():
+                fired.setdefault(row, []).append(rule)
+        judged = [
+            Judged(
+                values["subject"], values, fired.get(i, ()), found.findings[values["subject"]],
+                partial(changes, rules, values, fired.get(i, ())),
+            )
+            for i, values in enumerate(found.rows.iter_rows(named=True))
+        ]  # fmt: skip
+        return self.alerts.decide(judged, found.merged, at_ms)
+
+    # ------------------------------------------------------------------------------------- state by partition
+
+    def dump(self, partition: int) -> bytes:
+        """The partition's open step; with partition 0 the snapshot of the campaigns too."""
+        values = {
+            "open": self.collector.dump(partition), "mark": self._marks.get(partition, 0),
+            "campaigns": self._snapshot if partition == LEADER else b"",
+        }  # fmt: skip
+        return pack(KIND, VERSION, {}, values)
+
+    def load(self, partition: int, blob: bytes) -> None:
+        """Take a partition over. Raises StateUnreadable."""
+        _, values = unpack(KIND, VERSION, blob)
+        self.collector.load(partition, values["open"])
+        self._marks[partition] = values["mark"]
+        if values["campaigns"]:
+            self._load(values["campaigns"])
+
+    def drop(self, partition: int) -> None:
+        """Forget a partition; its blobs that wait are its next owner's to make again."""
+        self.collector.drop(partition)
+        self._outbox = [b for b in self._outbox if b.partition != partition]
+        self._recent = [b for b in self._recent if b.partition != partition]
+        self._resting.discard(partition)
+        self._marks.pop(partition, None)
+        self._told.pop(partition, None)
+        if partition == LEADER:
+            self.stage = CampaignStage(self.stage.options)
+            self.hold = HoldState(self.step_ms / 1000)
+            self.alerts.forget()
+            self.next_step, self.taken, self._snapshot, self._snapped = -1, {}, b"", -1
+
+    def _dump(self) -> bytes:
+        values = {
+            "stage": self.stage.dump(), "alerts": self.alerts.dump(), "hold": self.hold.dump(0),
+            "next_step": self.next_step, "taken": {str(p): s for p, s in self.taken.items()},
+        }  # fmt: skip
+        return pack(KIND, VERSION, {}, values)
+
+    def _load(self, blob: bytes) -> None:
+        _, values = unpack(KIND, VERSION, blob)
+        self.stage.load(values["stage"])
+        self.alerts.load(values["alerts"])
+        self.hold.load(0, values["hold"])
+        self.next_step = values["next_step"]
+        self.taken = {int(p): s for p, s in values["taken"].items()}
+        self._snapshot, self._snapped = blob, self.next_step - 1

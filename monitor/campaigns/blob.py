@@ -1,0 +1,59 @@
+"""One partition's part in a campaign step, as it travels: tables of integers, keyed hashes and provider ids."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from monitor.arrays import pack, unpack
+
+KIND, VERSION = "links", 1
+TABLES = ("accounts", "links", "models")
+
+
+def frames_to_bytes(frames: dict[str, pl.DataFrame], values: object) -> bytes:
+    """Named frames as one blob; equal frames give equal bytes."""
+    arrays = {}
+    for name, frame in frames.items():
+        body = io.BytesIO()
+        frame.rechunk().write_ipc(body, compression="uncompressed")
+        arrays[name] = np.frombuffer(body.getvalue(), np.uint8)
+    return pack(KIND, VERSION, arrays, values)
+
+
+def frames_of_bytes(blob: bytes) -> tuple[dict[str, pl.DataFrame], object]:
+    """Raises StateUnreadable for bytes of another kind or version."""
+    arrays, values = unpack(KIND, VERSION, blob)
+    return {name: pl.read_ipc(io.BytesIO(body.tobytes())) for name, body in arrays.items()}, values
+
+
+@dataclass(frozen=True, slots=True)
+class StepBlob:
+    """What one partition's accounts did in one step, sorted, so that equal content gives equal bytes.
+
+    ``accounts``, one row each: ``account, tenant`` (organisation or billing account, else the account itself),
+    ``created_ms, billing, first_ms, last_ms, ticks`` (bit i: a request in tick i of the step), ``exemplar`` (the
+    request id of the smallest keyed hash), totals and sums. ``links``: ``account, kind, value, count``.
+    ``models``: ``account, model, count``. ``account`` is the row in ``accounts``.
+    """
+
+    step: int
+    partition: int
+    accounts: pl.DataFrame
+    links: pl.DataFrame
+    models: pl.DataFrame
+
+    def encode(self) -> bytes:
+        """Bytes for a store."""
+        frames = {name: getattr(self, name) for name in TABLES}
+        return frames_to_bytes(frames, {"step": self.step, "partition": self.partition})
+
+    @staticmethod
+    def decode(blob: bytes) -> StepBlob:
+        """Raises StateUnreadable."""
+        frames, values = frames_of_bytes(blob)
+        assert isinstance(values, dict)
+        return StepBlob(values["step"], values["partition"], *(frames[name] for name in TABLES))

@@ -1,0 +1,86 @@
+"""Conformal ranks: where a candidate's statistic lies among groups that nobody suspects, found by the same links.
+
+A calibration group is everybody who shares one value (an address, a card, a day of creation, a contact domain) and
+is in no candidate: firms, households, carriers, courses. Nothing was fitted on them, so under exchangeability the
+share of them that reaches a statistic bounds its false-positive rate (Vovk et al. 2005). Candidates are left out of
+their own reference, hence a campaign that was there from the first day does not become normal. Groups are ranked
+within their size, since small groups vary more.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from monitor.campaigns.graph import LEAST_SHARED, Shared
+from monitor.campaigns.kinds import CODE
+
+F64 = npt.NDArray[np.float64]
+
+SIZES = (3, 5, 10)
+"""Smallest number of tenants of each stratum."""
+RANKED: dict[str, tuple[str, bool]] = {
+    "harvest_quantile": ("harvest_share", True), "template_quantile": ("template_share", True),
+    "impersonal_quantile": ("question_share", False), "uniformity_quantile": ("uniformity", True),
+    "new_link_quantile": ("new_link_share", True), "pivot_quantile": ("new_model_share", True),
+    "change_quantile": ("change_z", True), "at_cap_quantile": ("at_cap_share", True),
+    "one_shot_quantile": ("follow_up_share", False), "tools_quantile": ("tools_share", True),
+}  # fmt: skip
+"""Rank: (statistic, whether high is suspicious)."""
+_FROM = [CODE[k] for k in ("payment", "egress_prefix", "egress_asn", "creation_cohort", "contact_domain", "referral")]
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)
+
+
+def calibration_groups(shared: Shared, label: npt.NDArray[np.int64], most: int, largest: int = 200) -> pl.DataFrame:
+    """Groups by one shared value, of accounts in no candidate: ``group`` (0 ...) and ``account``, at most ``most``."""
+    usable = np.isin(shared.kind, _FROM) & (shared.df <= largest)
+    # a keyed order: which groups are kept must depend on neither size nor time
+    order = np.argsort(shared.value * _SPREAD, kind="stable")
+    kept = order[usable[order]]
+    rank = np.full(len(shared.df), -1, np.int64)
+    rank[kept] = np.arange(len(kept))
+    rows = (label[shared.account] < 0) & (rank[shared.key] >= 0)
+    frame = pl.DataFrame({"group": rank[shared.key[rows]], "account": shared.account[rows].astype(np.uint32)})
+    sizes = frame.lazy().group_by("group").agg(n=pl.len()).filter(pl.col("n") >= LEAST_SHARED).sort("group").head(most)
+    numbered = sizes.with_row_index("number")
+    return (
+        frame.lazy().join(numbered, on="group", how="inner")
+        .select(group=pl.col("number").cast(pl.UInt32), account=pl.col("account"))
+        .sort("group", "account").collect(engine="in-memory")
+    )  # fmt: skip
+
+
+def ranks(candidates: pl.DataFrame, reference: pl.DataFrame, least: int) -> dict[str, pl.Series]:
+    """Each rank of :data:`RANKED` for the candidates: the share of the reference that is less suspicious, 0 to 1.
+
+    ``(below) / (n + 1)``: ties count against it. Null where the statistic is not known, or fewer than ``least``
+    groups of its size (of any size, where those are too few) have one.
+    """
+    own = _stratum(candidates["tenants"])
+    theirs = _stratum(reference["tenants"])
+    out = {}
+    for name, (statistic, high) in RANKED.items():
+        values, null = _numbers(candidates[statistic]), _numbers(reference[statistic])
+        found = np.full(len(values), np.nan)
+        everyone = np.sort(null[~np.isnan(null)])
+        for s in range(len(SIZES)):
+            pool = np.sort(null[(theirs == s) & ~np.isnan(null)])
+            pool = pool if len(pool) >= least else everyone
+            rows = np.flatnonzero((own == s) & ~np.isnan(values))
+            if len(pool) >= least and len(rows):
+                below = (
+                    np.searchsorted(pool, values[rows], side="left")
+                    if high else len(pool) - np.searchsorted(pool, values[rows], side="right")
+                )  # fmt: skip
+                found[rows] = below / (len(pool) + 1)
+        out[name] = pl.Series(name, found, nan_to_null=True)
+    return out
+
+
+def _stratum(tenants: pl.Series) -> npt.NDArray[np.int64]:
+    return np.searchsorted(np.array(SIZES), tenants.to_numpy(), side="right").astype(np.int64) - 1
+
+
+def _numbers(values: pl.Series) -> F64:
+    return values.cast(pl.Float64).fill_null(np.nan).to_numpy()

@@ -1,0 +1,136 @@
+"""Who belongs to a campaign and how surely, and what speaks for it: tiers, links, exposure, exemplars.
+
+``core`` may be acted on, so it takes two roots that hold of the account itself: a link that the provider attests and
+that the campaign's accounts share, and own conduct like the campaign's (requests in its templates, requests that
+harvest, a client or network taken up lately, a replayed blob). What the client chooses makes nobody core: whoever
+copies an honest account's system prompt and address drags it into the graph, not into the core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from monitor.campaigns.evidence import Witnesses
+from monitor.campaigns.features import Rates
+from monitor.campaigns.kinds import GROUPS, KINDS
+from monitor.campaigns.population import Population
+
+LINKS_SHOWN = 12
+EXEMPLARS = 40
+ALIKE = 0.25
+"""Share of the campaign's own rate that a member must reach to count as doing the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberOf:
+    """One account: tier, 0 to 1, and the roots and families that hold of it alone."""
+
+    account: str
+    tier: str
+    membership: float
+    families: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What is known of a candidate beside its statistics; everything a number, a keyed hash or a provider's id."""
+
+    members: tuple[MemberOf, ...]
+    links: tuple[dict[str, object], ...]
+    exposure: dict[str, object]
+    exemplars: tuple[str, ...]
+    start_ms: int
+    history: tuple[tuple[int, int, int], ...]
+
+
+def findings(
+    ids: Sequence[str], groups: Sequence[npt.NDArray[np.int64]], witness: Witnesses, rows: pl.DataFrame,
+    people: Population, own: Rates,
+) -> dict[str, Findings]:  # fmt: skip
+    """Findings of each candidate, by id."""
+    parts = witness.members.partition_by("group", as_dict=True)
+    values = witness.values.partition_by("group", as_dict=True)
+    out = {}
+    for number, (campaign, group) in enumerate(zip(ids, groups, strict=True)):
+        row = rows.row(number, named=True)
+        out[campaign] = Findings(
+            members=_members(parts[(number,)], row, people, own),
+            links=_links(values.get((number,)), int(row["tenants"])),
+            exposure=_exposure(group, people), exemplars=_exemplars(group, people),
+            start_ms=int(people.first_ms[group].min()), history=(),
+        )  # fmt: skip
+    return out
+
+
+def _members(part: pl.DataFrame, row: dict[str, float | None], people: Population, own: Rates) -> tuple[MemberOf, ...]:
+    account = part["account"].to_numpy()
+    attested = part["attested_bits"].to_numpy() > 0
+    replay = part["blob"].to_numpy() > 0
+    linked = np.array([part[g].to_numpy() > 0 for g in GROUPS]).sum(axis=0)
+    content = _does(own.now["harvest"][account], own.now["texts"][account], row["harvest_share"])
+    template = part["templated_requests"].to_numpy() > 0
+    lately = part["new_link"].fill_null(0.0).to_numpy() > 0
+    bits = part["link_bits"].to_numpy()
+    strongest = max(float(np.median(bits)), 1e-9)
+    out = []
+    for i, name in enumerate(people.names[a] for a in account.tolist()):
+        holds = [
+            family
+            for family, holding in (
+                ("linkage", attested[i]), ("replay", replay[i]), ("content", content[i]), ("template", template[i]),
+                ("history", lately[i]),
+            )
+            if holding
+        ]  # fmt: skip
+        conduct = content[i] or template[i] or lately[i]
+        if (attested[i] and conduct) or replay[i]:
+            tier = "core"
+        elif attested[i] and linked[i] >= 2:
+            tier = "likely"
+        else:
+            tier = "peripheral"
+        sureness = 1.0 - 0.5 ** (min(bits[i] / strongest, 2.0) + len(holds) - 1.0)
+        out.append(MemberOf(name, tier, round(float(min(max(sureness, 0.05), 0.99)), 4), tuple(holds)))
+    return tuple(sorted(out, key=lambda m: m.account))
+
+
+def _does(
+    rate: npt.NDArray[np.float64], texts: npt.NDArray[np.float64], pooled: float | None
+) -> npt.NDArray[np.bool_]:
+    """Whether accounts harvest as the campaign does: often enough, and twice at least. One prompt of a framed customer
+    whose wording met a phrase list must not put him in the core."""
+    if pooled is None or pooled < 0.05:
+        return np.zeros(len(rate), np.bool_)
+    known = np.nan_to_num(rate)
+    return np.asarray((known >= ALIKE * pooled) & (known * texts >= 2.0))
+
+
+def _links(values: pl.DataFrame | None, tenants: int) -> tuple[dict[str, object], ...]:
+    if values is None:
+        return ()
+    top = values.sort(pl.col("bits") * pl.col("held"), pl.col("key"), descending=[True, False]).head(LINKS_SHOWN)
+    return tuple(
+        {"kind": KINDS[kind].name, "value": f"{value:016x}", "accounts": held, "population": df,
+         "rarity": round(bits, 2), "attested": KINDS[kind].attested}
+        for kind, value, held, df, bits in top.select("kind", "value", "held", "df", "bits").iter_rows()
+    )  # fmt: skip
+
+
+def _exposure(group: npt.NDArray[np.int64], people: Population) -> dict[str, object]:
+    totals = people.totals[group].sum(axis=0).tolist()
+    return {
+        "requests": totals[0], "input_tokens": totals[1], "output_tokens": totals[2], "reasoning_tokens": totals[3],
+        "cost_usd": totals[4] / 1_000_000, "models": people.models_of(group),
+    }  # fmt: skip
+
+
+def _exemplars(group: npt.NDArray[np.int64], people: Population) -> tuple[str, ...]:
+    """One request of each of up to forty members, by the keyed order in which accounts' hashes fall."""
+    ids = sorted({people.exemplars[a] for a in group.tolist()} - {""})
+    step = max(1, len(ids) // EXEMPLARS)
+    return tuple(ids[::step][:EXEMPLARS])

@@ -1,0 +1,207 @@
+"""Everybody, as the campaign stage knows them: sums of recent and earlier requests, and the table of links.
+
+Accounts stand in the order in which they were first seen (step, partition, id), so a row number is a function of
+the blobs alone. All state is integers. Days are counted from the first step, never from midnight: no score may
+depend on where on Earth it is morning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from monitor.campaigns.blob import StepBlob
+from monitor.campaigns.collect import TOTALS
+from monitor.campaigns.kinds import CODE, COHORT_MS
+from monitor.campaigns.sums import NAMES
+
+I64 = npt.NDArray[np.int64]
+I32 = npt.NDArray[np.int32]
+U64 = npt.NDArray[np.uint64]
+
+MODELS = 16
+"""Models told apart; those that appear after fifteen others share the last column."""
+PAST_SHIFT = 3
+"""Each day an eighth of the past is let go: a half-life of five days."""
+
+_EVER = 2**31 - 1
+"""``last`` of a link that does not age: when an account was made."""
+
+_WIDTH = 1 + len(NAMES) + MODELS
+
+_LINKS = {
+    "account": pl.UInt32(), "kind": pl.UInt8(), "value": pl.UInt64(), "count": pl.Int64(), "first": pl.Int32(),
+    "last": pl.Int32(),
+}  # fmt: skip
+
+
+@dataclass(slots=True)
+class Population:
+    """See the module. ``step_ms``: length of a step; links live ``link_days`` of event time."""
+
+    step_ms: int
+    link_days: float = 30.0
+    names: list[str] = field(default_factory=list)
+    tenants: list[str] = field(default_factory=list)
+    exemplars: list[str] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)
+    first_step: int = -1
+    day: int = 0
+    tenant: I32 = field(default_factory=lambda: np.zeros(0, np.int32))
+    created_ms: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    billing: I32 = field(default_factory=lambda: np.zeros(0, np.int32))
+    first_ms: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    last_ms: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    totals: I64 = field(default_factory=lambda: np.zeros((0, len(TOTALS) + 1), np.int64))
+    today: I32 = field(default_factory=lambda: np.zeros((0, _WIDTH), np.int32))
+    yesterday: I32 = field(default_factory=lambda: np.zeros((0, _WIDTH), np.int32))
+    past: I32 = field(default_factory=lambda: np.zeros((0, _WIDTH), np.int32))
+    links: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_LINKS))
+    fresh_links: list[pl.DataFrame] = field(default_factory=list)
+    fresh_rows: int = 0
+    _index: dict[str, int] = field(default_factory=dict)
+    _tenant_index: dict[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def recent(self) -> I32:
+        """Sums of today and yesterday, int32 [accounts, columns]: one to two days."""
+        return self.today[: len(self)] + self.yesterday[: len(self)]
+
+    @property
+    def texts(self) -> I64:
+        """Requests with text of each account since it was first seen."""
+        return self.totals[: len(self), len(TOTALS)]
+
+    def add(self, step: int, blobs: Iterable[StepBlob]) -> I64:
+        """Take a step's blobs, in order of partition; returns the rows of the accounts in them."""
+        self._roll(step)
+        rows = [self._add_one(blob) for blob in blobs]
+        return np.unique(np.concatenate(rows)) if rows else np.zeros(0, np.int64)
+
+    def rows_of(self, accounts: pl.Series) -> I64:
+        """Rows of accounts that are known."""
+        return np.array([self._index[name] for name in accounts], np.int64)
+
+    def model_column(self, model: str) -> int:
+        """Which of the MODELS columns counts a model."""
+        return min(self.models.index(model), MODELS - 1)
+
+    def models_of(self, rows: I64) -> list[str]:
+        """Models that some of these accounts asked for, by name; of those beyond the fifteenth none is named."""
+        width = 1 + len(NAMES)
+        counts = sum(array[rows, width:].sum(axis=0) for array in (self.today, self.yesterday, self.past))
+        return sorted(m for i, m in enumerate(self.models[: MODELS - 1]) if counts[i] > 0)
+
+    def reindex(self) -> None:
+        """Make the look-up tables anew from the names."""
+        self._index = {name: i for i, name in enumerate(self.names)}
+        self._tenant_index = {name: i for i, name in enumerate(self.tenants)}
+
+    def compact(self, step: int) -> None:
+        """Bring the table of links up to date and drop what is older than a link's life."""
+        if self.fresh_links:
+            self.links = (
+                pl.concat([self.links, *self.fresh_links])
+                .group_by("account", "kind", "value")
+                .agg(pl.col("count").sum(), pl.col("first").min(), pl.col("last").max())
+                .select([*_LINKS])
+            )
+            self.fresh_links, self.fresh_rows = [], 0
+        oldest = step - int(self.link_days * 86_400_000 / self.step_ms)
+        self.links = self.links.filter(pl.col("last") >= oldest)
+
+    def _add_one(self, blob: StepBlob) -> I64:
+        a = blob.accounts
+        rows = np.array([self._row(n, t) for n, t in zip(a["account"], a["tenant"], strict=True)], np.int64)
+        sums = np.zeros((len(rows), _WIDTH), np.int32)
+        sums[:, 0] = a["requests"].to_numpy()
+        sums[:, 1 : 1 + len(NAMES)] = a.select(NAMES).to_numpy()
+        models = blob.models
+        numbers = {m: self._model(m) for m in models["model"].unique().sort().to_list()}
+        column = models["model"].replace_strict(numbers, return_dtype=pl.Int64).to_numpy()
+        np.add.at(sums, (models["account"].to_numpy(), 1 + len(NAMES) + column), models["count"].to_numpy())
+        self.today[rows] += sums
+        self.totals[rows] += a.select(*TOTALS, "n_text").to_numpy()
+        created = a["created_ms"].fill_null(-1).to_numpy()
+        told = np.flatnonzero((created >= 0) & (self.created_ms[rows] < 0))
+        self.created_ms[rows[told]] = created[told]
+        self._cohorts(rows[told], blob.step)
+        self.billing[rows] = np.maximum(self.billing[rows], a["billing"].fill_null(0).to_numpy())
+        first = a["first_ms"].to_numpy()
+        self.first_ms[rows] = np.where(self.first_ms[rows] < 0, first, np.minimum(self.first_ms[rows], first))
+        self.last_ms[rows] = np.maximum(self.last_ms[rows], a["last_ms"].to_numpy())
+        for row, exemplar in zip(rows.tolist(), a["exemplar"], strict=True):
+            self.exemplars[row] = exemplar
+        if len(blob.links):
+            at = pl.Series(rows.astype(np.uint32)).gather(blob.links["account"])
+            self.fresh_links.append(
+                blob.links.select(
+                    at.alias("account"), "kind", "value", pl.col("count").cast(pl.Int64),
+                    pl.lit(blob.step, pl.Int32).alias("first"), pl.lit(blob.step, pl.Int32).alias("last"),
+                )
+            )  # fmt: skip
+            self.fresh_rows += len(blob.links)
+        return rows
+
+    def _cohorts(self, rows: I64, step: int) -> None:
+        """Links of creation, on two grids that begin with the first step."""
+        since = self.created_ms[rows] - self.first_step * self.step_ms
+        cohort = np.concatenate([(since + g * COHORT_MS // 2) // COHORT_MS * 2 + g for g in (0, 1)])
+        self.fresh_links.append(
+            pl.DataFrame(
+                {"account": np.tile(rows, 2), "kind": CODE["creation_cohort"], "value": cohort.view(np.uint64),
+                 "count": 0, "first": step, "last": _EVER},
+                schema=_LINKS,
+            )
+        )  # fmt: skip
+        self.fresh_rows += len(rows)
+
+    def _row(self, name: str, tenant: str) -> int:
+        row = self._index.get(name)
+        if row is None:
+            row = self._index[name] = len(self.names)
+            self.names.append(name)
+            self.exemplars.append("")
+            if row >= len(self.tenant):
+                self._grow()
+            self.created_ms[row] = self.first_ms[row] = -1
+        number = self._tenant_index.setdefault(tenant, len(self._tenant_index))
+        if number == len(self.tenants):
+            self.tenants.append(tenant)
+        self.tenant[row] = number
+        return row
+
+    def _model(self, name: str) -> int:
+        if name not in self.models:
+            self.models.append(name)
+        return min(self.models.index(name), MODELS - 1)
+
+    def _grow(self) -> None:
+        size = max(1024, 2 * len(self.tenant))
+        for name in ARRAYS:
+            array = getattr(self, name)
+            grown = np.zeros((size, *array.shape[1:]), array.dtype)
+            grown[: len(array)] = array
+            setattr(self, name, grown)
+
+    def _roll(self, step: int) -> None:
+        """Days that ended: yesterday becomes the past, today yesterday."""
+        if self.first_step < 0:
+            self.first_step = step
+        day = (step - self.first_step) * self.step_ms // 86_400_000
+        for _ in range(min(day - self.day, 64)):
+            self.past -= self.past >> PAST_SHIFT
+            self.past += self.yesterday
+            self.yesterday = self.today
+            self.today = np.zeros_like(self.today)
+        self.day = max(self.day, day)
+
+
+ARRAYS = ("tenant", "created_ms", "billing", "first_ms", "last_ms", "totals", "today", "yesterday", "past")

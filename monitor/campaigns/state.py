@@ -1,0 +1,66 @@
+"""The campaign stage's state as one blob: integers, keyed hashes and the provider's ids."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from monitor.arrays import pack, unpack
+from monitor.campaigns.population import ARRAYS, Population
+from monitor.campaigns.registry import Campaign, Registry
+
+if TYPE_CHECKING:
+    from monitor.campaigns.stage import CampaignStage
+
+KIND, VERSION = "campaigns", 1
+
+
+def dump(stage: CampaignStage) -> bytes:
+    """See :meth:`CampaignStage.dump`."""
+    people = stage.population
+    n = len(people)
+    arrays = {name: getattr(people, name)[:n] for name in ARRAYS}
+    # in an order of its own: a group-by gives any
+    kept = people.links.sort("account", "kind", "value")
+    arrays["links"] = _bytes_of(pl.concat([kept, *people.fresh_links]))
+    if stage.reference is not None:
+        arrays["reference"] = _bytes_of(stage.reference)
+    values = {
+        "names": people.names, "tenants": people.tenants, "exemplars": people.exemplars, "models": people.models,
+        "first_step": people.first_step, "day": people.day, "rebuilt": stage.rebuilt, "links_then": stage.links_then,
+        "compact": len(people.links), "model_seen": stage.model_seen, "calibrated": stage.calibrated,
+        "campaigns": [msgspec.to_builtins(c) for c in stage.registry.campaigns.values()],
+    }  # fmt: skip
+    return pack(KIND, VERSION, arrays, values)
+
+
+def _bytes_of(frame: pl.DataFrame) -> npt.NDArray[np.uint8]:
+    body = io.BytesIO()
+    frame.rechunk().write_ipc(body, compression="uncompressed")
+    return np.frombuffer(body.getvalue(), np.uint8)
+
+
+def load(stage: CampaignStage, blob: bytes) -> None:
+    """See :meth:`CampaignStage.load`."""
+    arrays, values = unpack(KIND, VERSION, blob)
+    links = pl.read_ipc(io.BytesIO(arrays.pop("links").tobytes()))
+    reference = arrays.pop("reference", None)
+    stage.reference = None if reference is None else pl.read_ipc(io.BytesIO(reference.tobytes()))
+    stage.calibrated = values["calibrated"]
+    people = Population(stage.population.step_ms, stage.population.link_days)
+    for name, array in arrays.items():
+        setattr(people, name, array)
+    people.names, people.tenants = values["names"], values["tenants"]
+    people.exemplars, people.models = values["exemplars"], values["models"]
+    people.first_step, people.day = values["first_step"], values["day"]
+    people.links, fresh = links[: values["compact"]], links[values["compact"] :]
+    people.fresh_links, people.fresh_rows = ([fresh] if len(fresh) else []), len(fresh)
+    people.reindex()
+    stage.population, stage.registry = people, Registry()
+    stage.registry.campaigns = {c.id: c for c in (msgspec.convert(v, Campaign) for v in values["campaigns"])}
+    stage.rebuilt, stage.links_then, stage.model_seen = values["rebuilt"], values["links_then"], values["model_seen"]

@@ -1,0 +1,43 @@
+"""What is added up of an account's requests for pooled tests: integers, so that a pool is a sum over its members."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import polars as pl
+
+SHARED = (
+    "n_text", "n_turn", "n_follow", "question", "first_person", "second_person", "politeness", "wh",
+    "length", "length2", "upper", "upper2", "code", "code2", "newline", "newline2", "unique", "unique2", "url",
+    "lex_reasoning", "lex_rubric", "lex_dataset", "lex_rewrite", "lex_benchmark", "lex_wrapper",
+    "n_ok", "n_error", "n_short", "n_cap", "n_cap_known", "n_stream", "n_stream_known", "n_tools", "n_tools_known",
+    "n_json", "n_json_known", "n_effort", "n_effort_known", "n_batch", "n_delivery", "n_temperature",
+    "n_temperature_zero", "log_in", "log_out", "n_blob",
+)  # fmt: skip
+"""Sums that the account features make too; their expressions are handed in."""
+OWN = ("n_harvest", "n_human", "log_in2", "log_out2")
+NAMES = (*SHARED, *OWN)
+"""Every sum, in order."""
+COLUMN: Mapping[str, int] = {name: i for i, name in enumerate(NAMES)}
+
+_HARVEST = ("reasoning_elicitation", "rubric_grading", "preference_pair", "score_only", "dataset_generation", "wrapper")
+
+
+def expressions(
+    shared: Mapping[str, pl.Expr], flag: Callable[[str], pl.Expr], scalar: Callable[[str], pl.Expr]
+) -> dict[str, pl.Expr]:
+    """What an event adds to each sum. ``shared`` are the feature step's expressions, ``flag`` a lexicon bit,
+    ``scalar`` a shape scalar (0 to 255)."""
+
+    def any_of(*terms: pl.Expr) -> pl.Expr:
+        return pl.any_horizontal(*terms).fill_null(False).cast(pl.Int32)
+
+    human = ("first_person", "politeness")
+    return {
+        **{name: shared[name] for name in SHARED},
+        # requests, not flags: a prompt that asks for reasoning and grades it is one
+        "n_harvest": any_of(*(flag(name) for name in _HARVEST)),
+        "n_human": any_of(*(scalar(name) > 0 for name in human)),
+        "log_in2": shared["log_in"] * shared["log_in"],
+        "log_out2": shared["log_out"] * shared["log_out"],
+    }

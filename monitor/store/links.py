@@ -1,0 +1,70 @@
+"""Where the members of a group leave their blobs of each campaign step for whoever works the step.
+
+:class:`LinkStore` is the edge; :class:`MemoryLinkStore` and ``redis_links`` implement it and pass one contract
+suite. A blob is immutable: the same step and partition always has the same bytes, so writing it again changes
+nothing. A store knows nothing of what is in one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+Place = tuple[int, int]
+"""(step, partition)."""
+
+
+class LinkStore(Protocol):
+    """Blobs by step and partition, and how far each partition has come."""
+
+    def put(self, blobs: Sequence[tuple[int, int, bytes]], marks: Mapping[int, int]) -> None:
+        """Write blobs (step, partition, bytes), then say that every step before ``marks[partition]`` is complete.
+
+        Raises SinkBusy where the store does not answer; whatever was written then may be written again.
+        """
+
+    def marks(self) -> dict[int, int]:
+        """First step that is not complete yet, of each live partition. Raises SinkBusy."""
+
+    def steps(self, taken: Mapping[int, int], before: int) -> dict[int, list[Place]]:
+        """Places of the blobs of steps under ``before`` and over ``taken`` of their partition, by step."""
+
+    def read(self, places: Sequence[Place]) -> list[bytes]:
+        """The blobs at these places, in the order given."""
+
+    def idle(self, partition: int) -> None:
+        """A partition has nothing more to come for now: steps do not wait for it until its mark is put again."""
+
+
+class MemoryLinkStore:
+    """A store that ends with the process: backtests, and the model that the contract suite compares with."""
+
+    def __init__(self) -> None:
+        self._blobs: dict[Place, bytes] = {}
+        self._marks: dict[int, int] = {}
+
+    def put(self, blobs: Sequence[tuple[int, int, bytes]], marks: Mapping[int, int]) -> None:
+        """See :class:`LinkStore`."""
+        self._blobs.update({(step, partition): body for step, partition, body in blobs})
+        self._marks.update(marks)
+
+    def marks(self) -> dict[int, int]:
+        """See :class:`LinkStore`."""
+        return dict(self._marks)
+
+    def steps(self, taken: Mapping[int, int], before: int) -> dict[int, list[Place]]:
+        """See :class:`LinkStore`. What was taken is let go: nothing restarts from memory."""
+        self._blobs = {at: body for at, body in self._blobs.items() if at[0] > taken.get(at[1], -1)}
+        out: dict[int, list[Place]] = {}
+        for step, partition in sorted(self._blobs):
+            if step < before:
+                out.setdefault(step, []).append((step, partition))
+        return out
+
+    def read(self, places: Sequence[Place]) -> list[bytes]:
+        """See :class:`LinkStore`."""
+        return [self._blobs[at] for at in places]
+
+    def idle(self, partition: int) -> None:
+        """See :class:`LinkStore`."""
+        self._marks.pop(partition, None)
