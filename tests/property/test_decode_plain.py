@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -13,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from records_made import OPTIONS, STAMP, mutant, raw
 
+import monitor
 from monitor.decode import decode
 from monitor.decode.plain import read_plain
 from monitor.decode.stage import _decode_each
@@ -155,3 +160,26 @@ def test_a_column_does_not_hold_the_batch() -> None:
     assert kept.dtype == pl.String
     assert sum(b.size for b in kept.to_arrow(compat_level=pl.CompatLevel.oldest()).buffers() if b) < 10_000
     assert np.array_equal(plain.rows, np.arange(100))
+
+
+def test_the_reader_stays_inside_its_arrays() -> None:
+    """Every prefix of a record with numba's bounds checks on: an index past an end raises instead of reading on."""
+    code = """
+import json
+from monitor.decode.plain import read_plain
+record = json.dumps({
+    "ts": "2025-06-15T12:00:00.5Z", "request_id": "r", "account_id": "a", "model": "m", "input_tokens": 1,
+    "output_tokens": 1, "status": 200, "prompt": 'a\\\\u00e9"\\U0001f600', "tools": ["a"], "x": [{"y": [1e5, None]}],
+    "finish_reason": "stop", "moderation": ["a:block"], "cost_usd": 0.1,
+}).encode()
+for n in range(1, len(record)):
+    assert not len(read_plain([record[:n]], 1 << 20).rows)
+assert [len(s) for s in read_plain([record], 1 << 20).series()]
+print('inside')
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(monitor.__file__).parents[1], capture_output=True, text=True,
+        timeout=290,
+        env={**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_OPT": "1", "NUMBA_CACHE_DIR": "/dev/null/none"},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.strip()) == (0, "inside"), done.stderr[-2000:]
