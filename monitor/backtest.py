@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from monitor.ahead import Ahead
 from monitor.alerts import Sink
 from monitor.decode import NATIVE, Reader, read_message
 from monitor.errors import NothingReadable
@@ -75,12 +76,14 @@ def backtest(
         sink.send(alerts)
 
     counts = pipeline.observe.counts
-    while not source.finished:
-        batch = source.poll(MAX_RECORDS, 0.0)
-        if len(batch):
-            write(pipeline.process(batch).alerts)
-            write(pipeline.work_campaigns())
-            progress(counts.events, sum(tally.values()))
+    with Ahead() as ahead:
+        while not source.finished or ahead.busy:
+            batch = source.poll(MAX_RECORDS, 0.0)
+            prepared = ahead.swap(pipeline, batch) if len(batch) else ahead.result()
+            if prepared is not None:
+                write(pipeline.take(prepared).alerts)
+                write(pipeline.work_campaigns())
+                progress(counts.events, sum(tally.values()))
     write(pipeline.finish().alerts)
     write(pipeline.work_campaigns())
     sink.flush()

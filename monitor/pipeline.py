@@ -10,10 +10,11 @@ number of ticks and partitions pass through each step in one go.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+import numpy as np
 import polars as pl
 
 from monitor.alerts import AlertStage
@@ -56,6 +57,31 @@ class Outcome:
     """Coordinates of messages of which some events were good: they count toward no limit of bad records."""
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A batch after the steps without state: ``decoded.frame`` has the sketched events, ``present`` their fields."""
+
+    batch: RawBatch
+    decoded: Decoded
+    present: frozenset[str]
+
+    def without(self, partitions: Collection[int]) -> Prepared:
+        """The same, less what came from these partitions."""
+        if not set(partitions).intersection(self.batch.next_offsets):
+            return self
+        d, gone = self.decoded, list(partitions)
+        kept = np.flatnonzero(~np.isin(self.batch.partition, gone))
+        return replace(
+            self,
+            batch=self.batch.take(kept, {p: o for p, o in self.batch.next_offsets.items() if p not in gone}),
+            decoded=replace(
+                d,
+                frame=d.frame.filter(~pl.col("partition").is_in(gone)),
+                rejects=tuple(r for r in d.rejects if r.partition not in gone),
+            ),
+        )
+
+
 @dataclass(slots=True)
 class Pipeline:
     """The steps, and the order of their work. All state is in the steps, by partition."""
@@ -82,8 +108,28 @@ class Pipeline:
 
     def process(self, batch: RawBatch) -> Outcome:
         """One poll's records: what they raise, and what was no request."""
-        decoded = self._decode(batch)
-        closed = self._tick(self._sketch(decoded), batch.trusted_clock)
+        return self.take(self.prepare(batch))
+
+    def prepare(self, batch: RawBatch) -> Prepared:
+        """Decode and sketch: another thread may do it beside :meth:`take` of the batch before.
+
+        The one state they keep, what is heavy, waits for :meth:`take` before a checkpoint may write it.
+        """
+        with self.observe.stage("decode"):
+            decoded = decode(batch, self.decode_options)
+        present = available_fields(decoded.frame)
+        with self.observe.stage("sketch"):
+            events, _ = sketch_frame(decoded.frame, self.sketcher, self.heavy, entity=self.decode_options.entity)
+        # What came as a sketch feeds what the text would: only now can it be told from one that is no use.
+        return Prepared(batch, replace(decoded, frame=events), present | available_fields(events))
+
+    def take(self, prepared: Prepared) -> Outcome:
+        """The steps that keep state: batch after batch, in the order of the records."""
+        decoded = prepared.decoded
+        self.heavy.commit()
+        self.observe.decoded(prepared.batch, decoded, prepared.present)
+        closed, stats = self.ticks.push(decoded.frame, prepared.batch.trusted_clock)
+        self.observe.ticked(stats, self.ticks.watermarks_ms)
         self._link(closed, self.ticks.watermarks_ms)
         return Outcome(self._judge(closed), decoded.rejects, decoded.partly)
 
@@ -154,25 +200,6 @@ class Pipeline:
         """Models that served a subject, as of the row whose tick ends at ``until_ms``."""
         origin = self._origins.get((partition, subject, until_ms // self.tick_ms - 1))
         return [] if origin is None else self.features.models(origin)
-
-    def _decode(self, batch: RawBatch) -> Decoded:
-        with self.observe.stage("decode"):
-            decoded = decode(batch, self.decode_options)
-        self.observe.decoded(batch, decoded, available_fields(decoded.frame))
-        return decoded
-
-    def _sketch(self, decoded: Decoded) -> pl.DataFrame:
-        with self.observe.stage("sketch"):
-            events, _ = sketch_frame(decoded.frame, self.sketcher, self.heavy, entity=self.decode_options.entity)
-        # What came as a sketch feeds what the text would: only now can it be told from one that is no use.
-        self.observe.counts.fields |= available_fields(events)
-        return events
-
-    def _tick(self, events: pl.DataFrame, trusted_clock: bool) -> pl.DataFrame:
-        self.heavy.commit()
-        closed, stats = self.ticks.push(events, trusted_clock)
-        self.observe.ticked(stats, self.ticks.watermarks_ms)
-        return closed
 
     def _link(self, closed: pl.DataFrame, watermarks_ms: Mapping[int, int] | None) -> None:
         with self.observe.stage("campaigns"):

@@ -13,7 +13,7 @@ alerts -> sinks    :class:`Alert`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -49,6 +49,13 @@ class RawBatch:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def take(self, rows: Int64Array, next_offsets: Mapping[int, int]) -> RawBatch:
+        """The records at ``rows``, with other ``next_offsets``."""
+        return replace(
+            self, values=[self.values[i] for i in rows.tolist()], partition=self.partition[rows],
+            offset=self.offset[rows], timestamp_ms=self.timestamp_ms[rows], next_offsets=next_offsets,
+        )  # fmt: skip
 
 
 class Refused(bytes):

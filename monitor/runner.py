@@ -3,24 +3,25 @@
 The order is what makes a crash harmless: alerts are delivered (each sink takes a repeated one as the same), then
 state and offsets are written together, then the offsets are committed to Kafka. Killed anywhere, the next owner
 starts from the last checkpoint, reads the same records again and makes the same alerts.
+
+A batch is decoded and sketched in a thread while the loop takes in the one before it and polls the next: neither of
+those steps keeps state. Everything else happens on the loop's own thread, batch after batch, as if there were no other.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
+from monitor.ahead import Ahead, split_batch
 from monitor.alerts import Sink
 from monitor.campaigning import LEADER
 from monitor.checkpointing import Checkpointer
 from monitor.errors import DependencyDown, Fenced, MonitorError, SinkBusy
-from monitor.pipeline import Pipeline
+from monitor.pipeline import Pipeline, Prepared
 from monitor.records import Alert, Checkpoint, RawBatch, Reject
 from monitor.rules import Reloader
 from monitor.service import Health, Signals, Systemd, fields
@@ -93,6 +94,7 @@ class Runner:
     """Every few seconds, and when partitions came: context that arrived, a Redis that lost its data."""
     done: Callable[[Source], bool] = lambda source: source.finished
     source: Source = field(init=False)
+    _ahead: Ahead = field(default_factory=Ahead)
     began: float = 0.0
     _next: dict[int, int] = field(default_factory=dict)
     _lost: set[int] = field(default_factory=set)
@@ -115,26 +117,34 @@ class Runner:
             while not self.signals.stopping:
                 self._turn()
                 if self.done(self.source):
+                    self.settle()
                     self._deliver(self.pipeline.finish().alerts)
                     self._work_campaigns()
                     break
+            self.settle()
         except BaseException:
             # The state may hold records whose alerts nobody got: handing it over would lose them.
             self._next.clear()
+            self._ahead.forget()
             raise
         finally:
             self.systemd.stopping()
             self.source.close()
+            self._ahead.close()
             self.sink.close()
 
     def _turn(self) -> None:
-        batch = self.source.poll(self.options.max_records, _POLL_S)
+        batch = self.source.poll(self.options.max_records, 0.0 if self._ahead.busy else _POLL_S)
         self.health.beat()
         self.systemd.watchdog()
         if len(batch):
             self._patiently(lambda: self.check_topic(self.source, batch))
-        for part in _split(batch, self._catching_up):
-            self._take_in(part)
+        if len(batch) and not self._catching_up:
+            self._take_in(self._ahead.swap(self.pipeline, batch))
+        else:
+            self.settle()
+            for part in split_batch(batch, self._catching_up):
+                self._take_in(self.pipeline.prepare(part))
         self._work_campaigns()
         now = time.monotonic()
         if now - self._last_checkpoint >= self.options.checkpoint_s:
@@ -142,6 +152,10 @@ class Runner:
         if self.reloader is not None and self._reload_due(now):
             self._reload(now)
         self._measure(now)
+
+    def settle(self) -> None:
+        """Take in the batch that is being prepared, if one is: before partitions come or go, and before the end."""
+        self._take_in(self._ahead.result())
 
     def _work_campaigns(self) -> None:
         """Publish what steps closed; the owner of partition 0 works those that every live partition has passed."""
@@ -155,9 +169,14 @@ class Runner:
         self._patiently(lambda: found.extend(self.pipeline.work_campaigns(leads)))
         self._deliver(found)
 
-    def _take_in(self, batch: RawBatch) -> None:
+    def _take_in(self, prepared: Prepared | None) -> None:
+        if prepared is None:
+            return
+        # It was polled before the batch in front of it stopped these.
+        prepared = prepared.without(self._stopped | self._lost)
+        batch = prepared.batch
         if len(batch):
-            outcome = self.pipeline.process(batch)
+            outcome = self.pipeline.take(prepared)
             self.step("processed")
             self._deliver(outcome.alerts)
             self.step("delivered")
@@ -169,6 +188,7 @@ class Runner:
 
     def on_assign(self, partitions: frozenset[int], generation: int) -> None:
         """Take partitions over: state from the last checkpoint, and the offset that it reflects."""
+        self.settle()
         telemetry = self.pipeline.observe.telemetry
         telemetry.assigned(partitions)
         for partition in sorted(partitions):
@@ -200,6 +220,7 @@ class Runner:
 
     def on_revoke(self, partitions: frozenset[int]) -> None:
         """Hand partitions over: everything delivered and written before another member reads them."""
+        self.settle()
         mine = {p: o for p, o in self._next.items() if p in partitions}
         try:
             self.checkpoint(mine)
@@ -209,6 +230,7 @@ class Runner:
 
     def on_lost(self, partitions: frozenset[int]) -> None:
         """Partitions belong to another member already: nothing may be written."""
+        self._ahead.leave_out(partitions)
         self._forget(partitions)
         self.pipeline.observe.telemetry.released(partitions, lost=True)
 
@@ -377,24 +399,3 @@ class Runner:
         telemetry.partitions.set(len(self.source.assigned))
         self.pipeline.measure()
         self._patiently(lambda: self.look_around(self))
-
-
-def _split(batch: RawBatch, ends: Mapping[int, int]) -> Iterator[RawBatch]:
-    """The batch; where it passes the offset at which a partition's silence ends, what comes before, then the rest."""
-    passed = {p: end for p, end in ends.items() if batch.next_offsets.get(p, end) > end}
-    before = np.zeros(len(batch), np.bool_)
-    for partition, end in passed.items():
-        before |= (batch.partition == partition) & (batch.offset < end)
-    if not before.any():
-        yield batch
-        return
-    yield _part(batch, before, passed)
-    yield _part(batch, ~before, batch.next_offsets)
-
-
-def _part(batch: RawBatch, rows: npt.NDArray[np.bool_], following: Mapping[int, int]) -> RawBatch:
-    values = [batch.values[i] for i in np.flatnonzero(rows).tolist()]
-    return replace(
-        batch, values=values, partition=batch.partition[rows], offset=batch.offset[rows],
-        timestamp_ms=batch.timestamp_ms[rows], next_offsets=following,
-    )  # fmt: skip

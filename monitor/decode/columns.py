@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -25,21 +25,25 @@ Column = Sequence[Any]
 PASSED = frozenset({"", "allow", "allowed", "none", "ok", "pass", "passed", "log", "logged"})
 """Actions of ``category:action`` that let the request through; any other one makes it ``moderated``."""
 
-_SCALE = {"temperature": 1_000, "top_p": 1_000, "cost_usd": 1_000_000, "latency_ms": 1}
+SCALE: Final[Mapping[str, int]] = {"temperature": 1_000, "top_p": 1_000, "cost_usd": 1_000_000, "latency_ms": 1}
 """Numbers are kept as integers from here on: sums of floats depend on their order."""
 
 
-def _spellings(field: str) -> dict[str | None, int | None]:
+def spellings(field: str) -> dict[str, int]:
     """Word -> code for one closed table, in the spellings that occur; what clients write is not collected here."""
     table = TABLES[field]
-    codes: dict[str | None, int | None] = {None: None}
+    codes: dict[str, int] = {}
     for word in (*table, *ALIASES.get(field, {})):
         for spelled in (word, word.upper(), word.capitalize(), word.replace("_", "-")):
-            codes[spelled] = code(table, spelling(field, word))
+            codes[spelled] = code(table, spelling(field, word)) or 0
     return codes
 
 
-_CODES = {name: _spellings(name) for name in TABLES}
+def _with_null(codes: Mapping[str, int]) -> dict[str | None, int | None]:
+    return {None: None} | dict(codes.items())
+
+
+_CODES = {name: _with_null(spellings(name)) for name in TABLES}
 
 
 def codes_of(field: str, values: Column) -> list[int | None]:
@@ -95,7 +99,7 @@ def _series(field: Field, values: Column) -> list[pl.Series]:
             return [(seconds * 1000.0).round(mode="half_to_even").cast(pl.Int64)]
         case Kind.NUMBER:
             numbers = pl.Series(name, values, dtype=pl.Float64)
-            return [(numbers * _SCALE[field.name]).round(mode="half_to_even").cast(EVENT_SCHEMA[name])]
+            return [(numbers * SCALE[field.name]).round(mode="half_to_even").cast(EVENT_SCHEMA[name])]
         case Kind.BOOLEAN:
             return [pl.Series(name, values, dtype=pl.Boolean)]
         case Kind.OBJECT:
@@ -106,7 +110,7 @@ def _series(field: Field, values: Column) -> list[pl.Series]:
             dtype = pl.Int64() if field.client_chosen else EVENT_SCHEMA[name]
             return [pl.Series(name, values, dtype=dtype)]
         case Kind.STRINGS if field.name == "moderation":
-            return [pl.Series(name, list(map(_moderated, values)), dtype=pl.Boolean)]
+            return [pl.Series(name, list(map(moderated, values)), dtype=pl.Boolean)]
         case Kind.STRINGS:
             # pl.Series takes 4.6 us for a row of strings, Arrow 0.3.
             lists = pl.Series(name, pa.array(values, pa.large_list(pa.large_string())))
@@ -117,7 +121,8 @@ def _series(field: Field, values: Column) -> list[pl.Series]:
             return [pl.Series(name, values, dtype=pl.String)]
 
 
-def _moderated(entries: list[str] | None) -> bool | None:
+def moderated(entries: list[str] | None) -> bool | None:
+    """Whether an action of ``category:action`` did not let the request through; null for null."""
     if entries is None:
         return None
     return any(entry.rpartition(":")[2].strip().lower() not in PASSED for entry in entries)

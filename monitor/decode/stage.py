@@ -1,8 +1,8 @@
 """One batch in, one frame and its rejects out, in record order.
 
-The loop calls the typed struct for each record; what that refuses is read again tolerantly; then times
-are settled, policies applied and columns built. Every record is a row or a reject, and nothing that one
-record says changes what becomes of another: splitting a batch changes nothing.
+Plain records are read in bulk (``plain``). For the others a loop calls the typed struct for each; what that refuses
+is read again tolerantly; then times are settled, policies applied and columns built. Every record is a row or a
+reject, and nothing that one record says changes what becomes of another: splitting a batch changes nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import compress
 from typing import Any
@@ -20,6 +20,7 @@ import numpy.typing as npt
 import polars as pl
 
 from monitor.decode.columns import columns_of, contract_series, seconds_to_ms
+from monitor.decode.plain import Plain, read_plain
 from monitor.decode.tolerant import Refusal, read_tolerantly
 from monitor.decode.wire import NO_SKETCH, Row, read_members, read_row
 from monitor.fields import ENTITIES, FIELDS, TIME_MAX_S, TIME_MIN_S, spelling
@@ -34,6 +35,11 @@ SAMPLE = 64
 MADE_BYTES = 1 << 30
 """Longest record that a mapping may make of a message that was short enough."""
 
+_ORDER = (
+    *("partition", "offset", "record_ms", "t_ms", "ts_ms", "subject"),
+    *(column for f in FIELDS.values() if f.name not in ("ts", "completed_at") for column in f.columns),
+)
+"""Columns of the frame, as far as they occur."""
 _SUBJECTS = {"account": "account_id", "org": "org_id", "project": "project_id", "key": "api_key_id"}
 
 
@@ -73,13 +79,34 @@ def decode(batch: RawBatch, options: DecodeOptions) -> Decoded:
     columns of each contract field that occurs (``fields.Field.columns``; coded fields as UInt8, ``sketch`` as the
     JSON object's bytes). ``unknown_fields`` is exact over a partition's first 1,024 offsets, a 1-in-64 estimate after.
     """
-    if options.expand is None:
-        return _decode(batch, options, None, batch)
-    made = options.expand(batch)
-    return _decode(made.batch, options, made, batch)
+    if options.expand is not None:
+        made = options.expand(batch)
+        return _decode_each(made.batch, options, made, batch)[0]
+    plain = read_plain(batch.values, options.max_bytes)
+    stamps = np.asarray(batch.timestamp_ms, np.int64)[plain.rows]
+    future = (stamps >= 0) & (plain.t_ms > stamps + round(options.future_s * 1000))
+    if future.any():
+        plain.keep(~future)
+    if len(plain.rows) == len(batch):
+        return Decoded(_plain_frame(batch, plain, options.entity), unknown_fields=_unknown_of(batch, plain.rows))
+    rest = np.setdiff1d(np.arange(len(batch), dtype=np.int64), plain.rows, assume_unique=True)
+    others, kept = _decode_each(batch.take(rest, batch.next_offsets), options)
+    if not len(plain.rows):
+        return others
+    frame = pl.concat([_plain_frame(batch, plain, options.entity), others.frame], how="diagonal")
+    order = np.argsort(np.concatenate([plain.rows, rest[kept]]), kind="stable")
+    return replace(
+        others,
+        frame=frame.select(c for c in _ORDER if c in frame.columns)[order],
+        unknown_fields=others.unknown_fields + _unknown_of(batch, plain.rows),
+    )
 
 
-def _decode(batch: RawBatch, options: DecodeOptions, made: Expanded | None, read: RawBatch) -> Decoded:
+def _decode_each(
+    batch: RawBatch, options: DecodeOptions, made: Expanded | None = None, read: RawBatch | None = None
+) -> tuple[Decoded, Int64Array]:
+    """:func:`decode` a record at a time, for those that are not plain; and the places of the rows that were kept."""
+    read = read or batch
     # What a mapping wrote may be longer than what it read (escapes): its length was judged before.
     max_bytes = options.max_bytes if made is None else MADE_BYTES
     rows, hard = _read(batch.values, max_bytes)
@@ -125,8 +152,8 @@ def _decode(batch: RawBatch, options: DecodeOptions, made: Expanded | None, read
 
     counts = Counter(name for i, names in wrong.items() if i not in refused for name in names)
     partition, offset = np.asarray(batch.partition, np.int32)[kept], np.asarray(batch.offset, np.int64)[kept]
-    return Decoded(
-        frame=_frame(columns, partition, offset, stamps, t_ms, ts_ms, options.entity),
+    decoded = Decoded(
+        frame=_frame(contract_series(columns), partition, offset, stamps, t_ms, ts_ms, options.entity),
         rejects=tuple(_reject(batch, i, refused[i], options.digest_key, made, read) for i in sorted(refused)),
         wrong_types={name: counts[name] for name in FIELDS if counts[name]},
         unknown_fields=_unknown_fields(batch.values, kept, offset) if made is None else 0,
@@ -134,6 +161,18 @@ def _decode(batch: RawBatch, options: DecodeOptions, made: Expanded | None, read
         ignored=0 if made is None else made.ignored,
         partly=frozenset() if made is None else _partly(made, partition, offset, refused),
     )
+    return decoded, kept
+
+
+def _plain_frame(batch: RawBatch, plain: Plain, entity: str) -> pl.DataFrame:
+    partition, offset = np.asarray(batch.partition, np.int32), np.asarray(batch.offset, np.int64)
+    stamps = np.asarray(batch.timestamp_ms, np.int64)
+    rows = plain.rows
+    return _frame(plain.series(), partition[rows], offset[rows], stamps[rows], plain.t_ms, plain.ts_ms, entity)
+
+
+def _unknown_of(batch: RawBatch, rows: Int64Array) -> int:
+    return _unknown_fields(batch.values, rows, np.asarray(batch.offset, np.int64)[rows])
 
 
 def _read(values: Sequence[bytes | None], max_bytes: int) -> tuple[list[Row], list[int]]:
@@ -233,7 +272,7 @@ def _count_unknown(value: bytes | None) -> int:
 
 
 def _frame(
-    columns: Columns,
+    fields: Sequence[pl.Series],
     partition: npt.NDArray[np.int32],
     offset: Int64Array,
     stamps: Int64Array,
@@ -242,7 +281,7 @@ def _frame(
     entity: str,
 ) -> pl.DataFrame:
     record_ms = pl.Series("record_ms", stamps)
-    series = {s.name: s for s in contract_series(columns)}
+    series = {s.name: s for s in fields}
     subject = series.get(_SUBJECTS.get(entity, ""), pl.Series(values=[None] * len(offset), dtype=pl.String))
     base = [
         pl.Series("partition", partition),

@@ -24,7 +24,11 @@ def to_arrow(series: pl.Series) -> Any:
 
 def large_texts(series: pl.Series) -> Texts:
     """Strings as their Arrow buffers, without a copy of the text; nulls are empty rows that are not valid."""
-    array = to_arrow(series.cast(pl.String))
+    return arrow_texts(to_arrow(series.cast(pl.String)))
+
+
+def arrow_texts(array: Any) -> Texts:
+    """:func:`large_texts` of a large-string array of Arrow."""
     n = len(array)
     _, offsets, data = array.buffers()
     at = np.frombuffer(offsets, np.int64)[array.offset : array.offset + n + 1] if n else np.zeros(1, np.int64)

@@ -21,7 +21,7 @@ from monitor.jit import njit, warmup
 from monitor.records import EVENT_SCHEMA
 
 from . import wire
-from .arrow import Bools, array_series, hash_series, large_texts, to_arrow
+from .arrow import Bools, array_series, arrow_texts, hash_series, large_texts, to_arrow
 from .heavy import HeavyStage
 from .identifiers import SEPARATOR, client_of
 from .kernel import Texts
@@ -211,7 +211,7 @@ def _raw_values(frame: pl.DataFrame, name: str) -> pl.Series | None:
 def _hash(values: pl.Series, kind: str, sketcher: Sketcher, slots: Slots) -> U64Array:
     """Keyed hashes of ``values`` (0: null, or nothing of that kind), each distinct value hashed once."""
     encoded = to_arrow(values).dictionary_encode()
-    distinct: list[str] = encoded.dictionary.to_pylist()
+    distinct = arrow_texts(encoded.dictionary)
     codes = encoded.indices.fill_null(len(distinct)).to_numpy(zero_copy_only=False)
     out = np.zeros(len(values), np.uint64)
     for slot in np.unique(slots[slots >= 0]).tolist():

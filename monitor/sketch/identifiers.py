@@ -1,7 +1,7 @@
 """Client-chosen and network identifiers as keyed 64-bit numbers: what is normalised how, and the HMAC.
 
-HMAC-SHA256 costs 1 to 2 us, so each distinct value of a batch is hashed once and remembered in a bounded cache. The
-caches live in memory only. Knows nothing of text and of frames.
+HMAC-SHA256 costs 1 to 2 us here, so each distinct value of a batch is hashed once, by a kernel; what that leaves is
+hashed one by one and remembered in a bounded cache. The caches live in memory only. Knows nothing of text and frames.
 """
 
 from __future__ import annotations
@@ -9,12 +9,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import numpy as np
 
+from monitor.jit import warmup
+
+from .kernel import Texts
 from .keyring import Keyring
+from .sha import ADDRESS, AS_IT_IS, DOMAIN, LOWER, NETWORK, UPPER, hash_rows, key_states
 from .siphash import U64Array
 
 SEPARATOR: Final = "\x1f"
@@ -71,6 +75,13 @@ _NORMAL: Final[Mapping[str, Callable[[str], bytes | None]]] = {
 }  # fmt: skip
 
 
+_MODES: Final[Mapping[str, int]] = {
+    "ip": ADDRESS, "net": NETWORK, "country": UPPER, "contact": DOMAIN, "client_name": LOWER,
+}  # fmt: skip
+"""The same for the kernel, which leaves to :data:`_NORMAL` whatever is not plain; all others are hashed as they are."""
+_BY_HAND: Final = frozenset({"client"})
+
+
 def client_of(name: str | None, version: str | None, user_agent: str | None) -> str | None:
     """The compound value of ``client``: the declared name and version, else the user agent's first product.
 
@@ -95,6 +106,7 @@ class IdentifierHasher:
 
     def __init__(self, keyring: Keyring):
         self._secrets = [key.derive("identifiers", 32) for key in keyring.keys]
+        self._states = [key_states(secret) for secret in self._secrets]
         self._caches: dict[tuple[int, str], dict[str, int]] = {}
 
     def one(self, kind: str, value: str, slot: int) -> int:
@@ -112,6 +124,23 @@ class IdentifierHasher:
             cache[value] = found
         return found
 
-    def many(self, kind: str, values: Sequence[str], slot: int) -> U64Array:
-        """:meth:`one` of each."""
-        return np.fromiter((self.one(kind, v, slot) for v in values), np.uint64, len(values))
+    def many(self, kind: str, values: Texts, slot: int) -> U64Array:
+        """:meth:`one` of each string."""
+        out, done = np.zeros(len(values), np.uint64), np.zeros(len(values), np.uint8)
+        if kind not in _BY_HAND:
+            head = kind.encode() + b"\0"
+            longest = int(np.diff(values.offsets).max(initial=0))
+            message = np.frombuffer(bytearray(head.ljust(len(head) + longest + 4)), np.uint8)
+            mode = _MODES.get(kind, AS_IT_IS)
+            hash_rows(values.data, values.offsets, mode, message, len(head), *self._states[slot], out, done)
+        for r in np.flatnonzero(done == 0).tolist():
+            text = values.data[values.offsets[r] : values.offsets[r + 1]].tobytes().decode()
+            out[r] = self.one(kind, text, slot)
+        return out
+
+
+@warmup
+def warm_identifiers() -> None:
+    """Compile the kernel by one value."""
+    value = Texts(np.frombuffer(bytearray(b"a"), np.uint8), np.array([0, 1], np.int64), np.ones(1, np.uint8))
+    IdentifierHasher(Keyring.from_seed(0)).many("ja4", value, 0)

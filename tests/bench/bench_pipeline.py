@@ -82,18 +82,19 @@ def ceiling(broker: str) -> dict[str, Any]:
     """Poll and JSON-decode only."""
     source = KafkaSource(KafkaSettings.model_validate(kafka(broker, "ceiling")))
     decode = msgspec.json.Decoder().decode
-    count, began, last, idle = 0, 0.0, 0.0, 0
+    count, began, last, idle, cpu = 0, 0.0, 0.0, 0, 0.0
     while idle < 3:
         batch = source.poll(20_000, 0.5)
         if len(batch) and not began:
-            began = time.perf_counter()
+            began, cpu = time.perf_counter(), time.process_time()
         for value in batch.values:
             decode(value)
         count += len(batch)
         idle = 0 if len(batch) else idle + source.caught_up()
         last = time.perf_counter() if len(batch) else last
+    cpu = time.process_time() - cpu
     source.close()
-    return {"records": count, "per_s": round(count / (last - began))}
+    return {"records": count, "per_s": round(count / (last - began)), "cpu_us_a_record": round(cpu / count * 1e6, 1)}
 
 
 def pipeline(broker: str, redis: str, folder: str) -> dict[str, Any]:
@@ -164,6 +165,8 @@ def main() -> None:
             result["ceiling"] = child("ceiling", broker.bootstrap)
             result["pipeline"] = child("pipeline", broker.bootstrap, redis.url, folder)
             result["ratio"] = round(result["pipeline"]["per_s"] / result["ceiling"]["per_s"], 3)
+            # What a loaded machine does not move much: the processor time of both, the first poll of the ceiling aside.
+            result["cpu_ratio"] = round(result["ceiling"]["cpu_us_a_record"] / result["pipeline"]["cpu_us_a_record"], 3)
             result["kafka"] = servers.VERSIONS.get("Apache Kafka", "")
         finally:
             broker.stop()
