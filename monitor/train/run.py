@@ -39,7 +39,7 @@ class Plan:
     that the calibration takes for abusive, in each way: far fewer than a simulated log has."""
 
     seed: int = 1
-    steps: int = 800
+    steps: int = 400
     short_steps: int = 400
     prevalence: float = 0.02
     leave_out: bool = True
@@ -94,7 +94,8 @@ def train(
         "golden": _golden(chosen, golden),
         "licence": "Apache-2.0", "training_data_sha256": samples.digest, "metrics": rounded(figures),
         "training": {
-            "seed": plan.seed, "steps": plan.steps, "short_steps": plan.short_steps, "prevalence": plan.prevalence, "torch": torch.__version__,
+            "seed": plan.seed, "steps": plan.steps, "short_steps": plan.short_steps, "prevalence": plan.prevalence,
+            "torch": torch.__version__,
             "logs": [path.name for path in logs], "threads": plan.threads,
         },
     }  # fmt: skip
