@@ -27,7 +27,9 @@ def train(
         Path | None, typer.Option(help="Lines of the same form that overrule it; alone, only their accounts count.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the split, the batches and the first weights.")] = 1,
-    steps: Annotated[int, typer.Option(min=10, help="Batches of 256 sets.")] = 2_000,
+    steps: Annotated[
+        int, typer.Option(min=10, help="Batches of 256 sets. More learn a simulator's script by heart.")
+    ] = 400,
     prevalence: Annotated[
         float, typer.Option(min=0.0001, max=0.5, help="Share of accounts that calibration takes for abusive.")
     ] = 0.02,

@@ -65,7 +65,7 @@ def render(manifest: Mapping[str, Any]) -> str:
         ),
         "",
         "Share of accounts over the threshold of 1 %, by kind of attack: of a kind it was trained on, and by a network "
-        "that never saw the kind (trained a fifth as long).",
+        f"that never saw the kind (trained for {t['short_steps']} batches).",
         "",
         "| scenario | known kind | unknown kind |",
         "|---|---|---|",
