@@ -65,7 +65,9 @@ def train(
         samples = read_samples(
             logs, truths, verdicts, settings=load_settings(config), per_account=per_account, progress=progress
         )
-    plan = Plan(seed, steps, prevalence, leave_out, name, version, threads)
+    plan = Plan(
+        seed=seed, steps=steps, prevalence=prevalence, leave_out=leave_out, name=name, version=version, threads=threads
+    )
     manifest = fit(samples, out_, plan, logs, progress)
     if as_json:
         write_json(manifest["metrics"])

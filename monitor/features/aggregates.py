@@ -183,8 +183,9 @@ def narrow_expressions(text: TextLayout, codes: dict[str, int]) -> dict[str, pl.
         "n_short": _count(ok & (pl.col("output_tokens") < 64)),
         "n_corpus": _count(pl.col("corpus") > 0),
         "n_corpus_known": _known("corpus"),
-        "n_generator": _count(pl.col("generator") > 0),
-        "n_generator_known": _known("generator"),
+        # a system prompt alone is no prompt: the feature counts those
+        "n_generator": _count((pl.col("generator") > 0) & pl.col("shape").is_not_null()),
+        "n_generator_known": _count(pl.col("generator").is_not_null() & pl.col("shape").is_not_null()),
         "phase_cos": _phase("cos"),
         "phase_sin": _phase("sin"),
     }

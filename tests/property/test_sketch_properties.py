@@ -198,7 +198,7 @@ from monitor.sketch.corpora import build_corpus
 from monitor.sketch.heavy import HeavyStage
 key = CorpusKey.of(sketcher.keyring)
 rows = [''.join(draw.choices(alphabet, k=draw.randrange(0, 400))) + 'one two three four five' for _ in range(1500)]
-rows += ['b' * 300, 'é' * 300, 'x\n' * 300, '']
+rows += ['b' * 300, 'é' * 300, 'x\\n' * 300, '']
 sketcher.corpora = Corpora.of(key, [build_corpus('c', rows[::3], key, bit=0, bits=8)])
 texts, stage, n = texts_of(rows), HeavyStage(sketcher, 1000), len(rows)
 zero, ids = np.zeros(n, np.int64), texts_of([str(i) for i in range(n)])
