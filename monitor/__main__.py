@@ -35,20 +35,40 @@ def _options(
 
 def build() -> typer.Typer:
     """The whole application."""
-    from .cli import alerts, backtest, config, demo, doctor, evaluate, features, rules, run, simulate, topics
+    from .cli import (
+        alerts,
+        backtest,
+        check,
+        config,
+        demo,
+        doctor,
+        evaluate,
+        features,
+        formats,
+        ingest,
+        rules,
+        run,
+        simulate,
+        topics,
+        train,
+    )
 
     app.command("demo")(demo.demo)
     app.command("run")(run.run)
+    app.command("ingest")(ingest.ingest)
+    app.command("check")(check.check)
     app.command("backtest")(backtest.backtest)
     app.command("simulate")(simulate.simulate)
     app.command("evaluate")(evaluate.evaluate)
     app.command("drill")(evaluate.drill)
+    app.command("train")(train.train)
     app.command("rekey")(topics.rekey)
     app.command("doctor")(doctor.doctor)
     app.command("fields")(features.list_fields)
     app.add_typer(alerts.app, name="alerts")
     app.add_typer(rules.app, name="rules")
     app.add_typer(features.app, name="features")
+    app.add_typer(formats.app, name="formats")
     app.add_typer(config.app, name="config")
     app.add_typer(topics.dlq, name="dlq")
     return app

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from monitor.alerts import Sink
+from monitor.decode import NATIVE, Reader, read_message
 from monitor.errors import NothingReadable
 from monitor.observe import Inactive
 from monitor.pipeline import Pipeline
 from monitor.records import Alert
-from monitor.source.files import FileSource
+from monitor.source.files import FileSource, Translate
 
 MAX_RECORDS = 20_000
 
@@ -44,15 +45,16 @@ def backtest(
     warmup: Sequence[Path] = (),
     partitions: int,
     max_bytes: int,
-    format: str = "native",
+    reader: Reader | None = None,
     progress: Callable[[int, int], None] = lambda events, alerts: None,
 ) -> Summary:
     """Run ``logs`` (and first ``warmup``, whose alerts are not written) through ``pipeline`` into ``sink``.
 
+    ``reader`` reads another format than contract 1.
     Raises NothingReadable where no record of the logs is a request, BadInput for paths that cannot be read.
     """
     began = time.perf_counter()
-    source = FileSource([*warmup, *logs], partitions, max_bytes=max_bytes, format=format)
+    source = FileSource([*warmup, *logs], partitions, max_bytes=max_bytes, translate=translator(reader, max_bytes))
     if warmup:
         starts = [start for path in logs if (start := source.starts[Path(path)]) is not None]
         if starts:
@@ -87,6 +89,8 @@ def backtest(
     seconds = time.perf_counter() - began
     return Summary(
         {
+            "messages": sum(source.messages.values()),
+            "ignored": sum(source.ignored.values()),
             "events": counts.events,
             "decoded": counts.decoded,
             "duplicates": counts.duplicates,
@@ -112,6 +116,14 @@ def backtest(
             "versions": dict(sorted(pipeline.versions.items())),
         }
     )
+
+
+def translator(reader: Reader | None, max_bytes: int) -> Translate | None:
+    """What a source of files reads its lines with; None: they are records of contract 1."""
+    if reader is None or reader.name == NATIVE:
+        return None
+    chosen = reader
+    return lambda line, made_id: read_message(chosen, line, made_id, max_bytes)
 
 
 def _plain(inactive: Inactive) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import polars as pl
 
@@ -18,12 +19,14 @@ from monitor.arrays import pack, unpack
 from monitor.campaigns import CampaignStage, LinkCollector, StepBlob
 from monitor.campaigns.options import Facts
 from monitor.records import Alert
-from monitor.rules import Evaluation, HoldState, RuleSet
+from monitor.rules import Evaluation, HoldState, RuleSet, changes
 from monitor.store.links import LinkStore, MemoryLinkStore
 
 KIND, VERSION = "campaigning", 1
 LEADER = 0
 """The partition whose owner works the steps."""
+RECENT_STEPS = 12
+"""Steps whose blobs a member keeps, to hand over again where the store lost its data."""
 SNAPSHOT_S = 3_600
 """Event time between two snapshots: what a restart works again, from blobs that the store still has."""
 
@@ -45,6 +48,8 @@ class Campaigns:
     _outbox: list[StepBlob] = field(default_factory=list)
     _marks: dict[int, int] = field(default_factory=dict)
     _told: dict[int, int] = field(default_factory=dict)
+    _recent: list[StepBlob] = field(default_factory=list)
+    _resting: set[int] = field(default_factory=set)
     _snapshot: bytes = b""
     _snapped: int = -1
 
@@ -58,6 +63,8 @@ class Campaigns:
         self.collector.collect(events)
         closed = self.collector.close(watermarks_ms)
         self._outbox += closed
+        self._recent = [b for b in self._recent if b.step >= self._marks.get(b.partition, 0) - RECENT_STEPS] + closed
+        self._resting -= {int(p) for p in events["partition"].unique()} if len(events) else set()
         if watermarks_ms is None:
             ends = {blob.partition: blob.step + 1 for blob in closed}
             self._marks.update({p: max(ends.get(p, 0), mark) for p, mark in {**ends, **self._marks}.items()})
@@ -70,13 +77,24 @@ class Campaigns:
         """A partition was taken over: its steps are waited for from now on, even before its first event."""
         self._marks.setdefault(partition, 0)
 
+    def rest(self, partition: int) -> None:
+        """Nothing more is to be read of a partition for now: no step waits for it until its next event."""
+        self._resting.add(partition)
+
+    def republish(self) -> None:
+        """The store lost its data: hand over again what it may still need."""
+        self._outbox, self._told = list(self._recent), {}
+
     def publish(self) -> None:
         """Hand blobs and marks to the store. May raise what the store raises; nothing is lost then."""
-        if not self._outbox and self._marks == self._told:
+        marks = {p: mark for p, mark in self._marks.items() if p not in self._resting}
+        if not self._outbox and marks == self._told:
             return
-        self.store.put([(b.step, b.partition, b.encode()) for b in self._outbox], self._marks)
+        self.store.put([(b.step, b.partition, b.encode()) for b in self._outbox], marks)
         self._outbox.clear()
-        self._told = dict(self._marks)
+        for partition in self._told.keys() - marks.keys():
+            self.store.idle(partition)
+        self._told = marks
 
     def work(self, rules: RuleSet, facts: Facts) -> list[Alert]:
         """Every step that is complete, in order: the alerts. For the owner of partition 0."""
@@ -114,9 +132,12 @@ class Campaigns:
             for row, rule in self.last.firings.iter_rows():
                 fired.setdefault(row, []).append(rule)
         judged = [
-            Judged(values["subject"], values, fired.get(i, ()), found.findings[values["subject"]])
+            Judged(
+                values["subject"], values, fired.get(i, ()), found.findings[values["subject"]],
+                partial(changes, rules, values, fired.get(i, ())),
+            )
             for i, values in enumerate(found.rows.iter_rows(named=True))
-        ]
+        ]  # fmt: skip
         return self.alerts.decide(judged, found.merged, at_ms)
 
     # ------------------------------------------------------------------------------------- state by partition
@@ -141,6 +162,8 @@ class Campaigns:
         """Forget a partition; its blobs that wait are its next owner's to make again."""
         self.collector.drop(partition)
         self._outbox = [b for b in self._outbox if b.partition != partition]
+        self._recent = [b for b in self._recent if b.partition != partition]
+        self._resting.discard(partition)
         self._marks.pop(partition, None)
         self._told.pop(partition, None)
         if partition == LEADER:

@@ -14,12 +14,14 @@ from prometheus_client import CollectorRegistry
 
 from monitor import __version__, wiring
 from monitor.alerts import FanOut, FileSink, KafkaSink, LiveOnly, Sink, WebhookSink
+from monitor.campaigning import LEADER
 from monitor.checkpointing import Checkpointer
 from monitor.context import ContextEvent, parse_context
 from monitor.errors import BadInput, DependencyDown, Problem, SinkBusy
 from monitor.features.catalogue import CLIENT_CLASSES
 from monitor.features.vocabulary import CATALOGUE
-from monitor.records import RawBatch
+from monitor.receive import Receiver
+from monitor.records import Expanded, RawBatch
 from monitor.rules import Reloader, RuleSet
 from monitor.runner import CHECKS, DeadLetterBox, Runner, RunOptions
 from monitor.service import Health, HttpService, Signals, Systemd, fields, process_registry
@@ -35,9 +37,12 @@ from monitor.source.kafka_source import KafkaSource
 from monitor.source.partitioner import keyed_by_account, not_keyed_remedy
 from monitor.source.protocol import Source
 from monitor.source.reject_limit import RejectLimit
-from monitor.store import CheckpointStore, DirectoryStore, require_shape
+from monitor.source.spool_source import FileDeadLetters, SpoolSource
+from monitor.store import CheckpointStore, DirectoryStore, object_store, require_shape
+from monitor.store.links import LinkStore, MemoryLinkStore
 from monitor.store.redis_checkpoints import RedisCheckpointStore
 from monitor.store.redis_link import RedisOptions
+from monitor.store.redis_links import RedisLinkStore
 from monitor.store.redis_sink import RedisSink
 
 _LOG = logging.getLogger(__name__)
@@ -52,14 +57,19 @@ class Service:
     http: HttpService | None
     registry: CollectorRegistry
     open_source: Callable[[Runner], Source]
+    receiver: Receiver | None = None
 
     def run(self) -> None:
         """Until a signal, or the end of a source that has one."""
         if self.http is not None:
             self.http.start()
         try:
+            if self.receiver is not None:
+                self.receiver.start()
             self.runner.run(self.open_source)
         finally:
+            if self.receiver is not None:
+                self.receiver.stop()
             if self.http is not None:
                 self.http.stop()
 
@@ -73,15 +83,19 @@ def service(
     signals: Signals,
     source: Callable[[Runner], Source] | None = None,
     store: CheckpointStore | None = None,
+    links: LinkStore | None = None,
     sink: Sink | None = None,
     dead_letters: DeadLetterBox | None = None,
     step: Callable[[str], None] = lambda name: None,
     done: Callable[[Source], bool] = lambda source: source.finished,
 ) -> Service:
-    """Everything by ``settings``; ``source``, ``store``, ``sink`` and ``dead_letters`` stand in for theirs."""
+    """Everything by ``settings``; ``source``, ``store``, ``links``, ``sink``, ``dead_letters`` stand in for theirs."""
     registry = process_registry()
-    pipeline = wiring.pipeline(settings, keys=keys, rules=rules, registry=registry, live=True)
-    health = Health(CHECKS, on_change=lambda ready: pipeline.observe.telemetry.ready.set(ready))
+    expand = wiring.expansion(settings)
+    spooled = settings.source.read == "spool"
+    pipeline = wiring.pipeline(settings, keys=keys, rules=rules, registry=registry, live=True, expand=expand)
+    health = Health((*CHECKS, "broker"), on_change=lambda ready: pipeline.observe.telemetry.ready.set(ready))
+    health.set("broker", True)  # until it is reached the partitions are what is missing
     health.set("partitions", False, "no partition is assigned yet")
     telemetry = pipeline.observe.telemetry
     telemetry.rules_reloaded(True)
@@ -91,14 +105,16 @@ def service(
     names = [name.removesuffix("ExecutionProvider").lower() for name in classifier.providers]
     telemetry.set_provider(names[0] if names else None)
     store = store or checkpoint_store(settings)
+    pipeline.campaigns.store = links or link_store(settings)
     redis = redis_sink(settings) if sink is None and "redis" in settings.alerts.sinks else None
     context = ContextReader(settings.kafka, settings.kafka.context_topic) if settings.kafka.context_topic else None
-    topic_check = TopicCheck(settings, store)
+    topic_check = TopicCheck(settings, store, expand)
     runner = Runner(
         pipeline=pipeline,
         checkpoints=Checkpointer(pipeline, store),
         sink=sink or sinks(settings, redis),
         dead_letters=dead_letters
+        or (FileDeadLetters(settings.ingest.spool / "dead-letters.ndjson") if spooled else None)
         or DeadLetters(LazySender(settings.kafka, settings.kafka.dead_letters), settings.kafka.topic),
         limit=RejectLimit(
             settings.source.reject_limit.ratio,
@@ -113,6 +129,7 @@ def service(
             checkpoint_s=settings.checkpoint.every_s,
             drain_s=settings.checkpoint.drain_s,
             reload_s=settings.rules.reload_s,
+            idle_s=settings.campaigns.idle_s,
         ),
         reloader=Reloader([*rule_paths], CATALOGUE, CLIENT_CLASSES, settings.rules.policy, rules),
         step=step,
@@ -131,7 +148,11 @@ def service(
     def open_kafka(runner: Runner) -> Source:
         return KafkaSource(settings.kafka, runner, on_state=say)
 
-    return Service(runner, http, registry, source or open_kafka)
+    def open_spool(runner: Runner) -> Source:
+        return SpoolSource(settings.ingest.spool, settings.ingest.partitions, runner)
+
+    receiver = Receiver(settings, keys, telemetry) if settings.ingest.enabled else None
+    return Service(runner, http, registry, source or (open_spool if spooled else open_kafka), receiver)
 
 
 def _rewind(source: Source, partition: int) -> int | None:
@@ -154,6 +175,9 @@ class LookAround:
 
     def __call__(self, runner: Runner) -> None:
         """SinkBusy where Redis does not answer."""
+        source = runner.source
+        if isinstance(source, KafkaSource):
+            runner.health.set("broker", not source.away, source.away)
         if self._context is not None:
             # The first time all of it, before anything is judged; then whatever has come.
             try:
@@ -165,18 +189,24 @@ class LookAround:
         if self._redis is not None:
             if self._redis.was_flushed():
                 self._published.clear()
+                runner.pipeline.campaigns.republish()
             self._published &= runner.source.assigned
             for partition in sorted(runner.source.assigned - self._published):
                 self._redis.republish(runner.pipeline.alerts.ledger(partition))
+                if partition == LEADER:
+                    self._redis.republish(runner.pipeline.campaigns.alerts.ledger())
                 self._published.add(partition)
 
 
 class TopicCheck:
     """Refuses a topic whose number of partitions changed, or that is not keyed by the account, with the remedy."""
 
-    def __init__(self, settings: Settings, store: CheckpointStore):
+    def __init__(
+        self, settings: Settings, store: CheckpointStore, expand: Callable[[RawBatch], Expanded] | None = None
+    ):
         self._settings = settings
         self._store = store
+        self._expand = expand
         self._shaped = self._keyed = False
         self._partitions: list[int] = []
         self._accounts: list[str | None] = []
@@ -188,11 +218,14 @@ class TopicCheck:
             self._shaped = True
         if self._keyed or not isinstance(source, KafkaSource):
             return
+        import numpy as np
+
         from monitor.source.envelope import read_envelope
 
+        if self._expand is not None:
+            batch = self._expand(batch).batch
         self._partitions += batch.partition[:500].tolist()
         self._accounts += [read_envelope(value).account for value in batch.values[:500]]
-        import numpy as np
 
         placed = np.array(self._partitions, np.int32)
         keyed = keyed_by_account(placed, self._accounts, source.partitions_total)
@@ -206,7 +239,17 @@ def checkpoint_store(settings: Settings) -> CheckpointStore:
     scope = f"{settings.kafka.topic}/{settings.kafka.group}"
     if settings.checkpoint.store == "redis":
         return RedisCheckpointStore(RedisOptions.of(settings.redis), scope, prefix=settings.redis.key_prefix)
+    if settings.checkpoint.store == "object":
+        return object_store(settings.checkpoint, scope)
     return DirectoryStore(settings.checkpoint.path, scope)
+
+
+def link_store(settings: Settings) -> LinkStore:
+    """Where members meet for campaigns: Redis where it is used at all, else this process, which then must be alone."""
+    if "redis" in settings.alerts.sinks or settings.checkpoint.store == "redis":
+        scope = f"{settings.kafka.topic}/{settings.kafka.group}"
+        return RedisLinkStore(RedisOptions.of(settings.redis), scope, prefix=settings.redis.key_prefix)
+    return MemoryLinkStore()
 
 
 def redis_sink(settings: Settings) -> RedisSink:

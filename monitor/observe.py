@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import polars as pl
 
+from monitor.errors import Problem
 from monitor.fields import SEVERITIES
 from monitor.records import Alert, Decoded, RawBatch
 from monitor.rules import Evaluation, RuleSet
 from monitor.telemetry import Telemetry
 from monitor.ticks import TickStats
 
+_LOG = logging.getLogger(__name__)
+
 _SCORES = {
     "population": ("anomaly_population",),
     "change": ("anomaly_change",),
     "classifier": (
         "classifier_distillation", "classifier_resale", "classifier_account_farm", "classifier_stolen_key",
+        "classifier_evaluation",
     ),
 }  # fmt: skip
 
@@ -34,10 +39,14 @@ class Inactive:
 
 @dataclass(slots=True)
 class Counts:
-    """Where records went: ``events = decoded + rejects``; decoded ones are duplicates, dropped, in rows or waiting."""
+    """Where records went: ``events = decoded + rejects``; decoded ones are duplicates, dropped, in rows or waiting.
+
+    A message of another format may hold several events, or none: ``ignored`` counts items that are no request.
+    """
 
     events: int = 0
     decoded: int = 0
+    ignored: int = 0
     duplicates: int = 0
     dropped: int = 0
     late: int = 0
@@ -64,12 +73,14 @@ class Observer:
     def decoded(self, batch: RawBatch, decoded: Decoded, present: frozenset[str]) -> None:
         """A batch was decoded; ``present`` are the contract fields it had."""
         m, c = self.telemetry, self.counts
-        c.events += len(batch)
+        c.events += len(decoded.frame) + len(decoded.rejects)
         c.decoded += len(decoded.frame)
+        c.ignored += decoded.ignored
         c.fields |= present
         m.records.inc(len(batch))
         m.record_bytes.inc(sum(len(v) for v in batch.values if v is not None))
         m.decoded.inc(len(decoded.frame))
+        m.items_ignored.inc(decoded.ignored)
         m.unknown_fields.inc(decoded.unknown_fields)
         for reject in decoded.rejects:
             c.rejects[reject.reason] = c.rejects.get(reject.reason, 0) + 1
@@ -121,6 +132,12 @@ class Observer:
     def rules_in_force(self, rules: RuleSet) -> None:
         """Another rule set took over."""
         self.telemetry.set_rules((r.id, r.mode, r.severity, r.hypothesis) for r in rules.rules.values())
+
+    def model_in_force(self, model: str, problems: Sequence[Problem]) -> None:
+        """Another classifier took over; or, with ``problems``, one that was put in place is unfit and does not."""
+        self.telemetry.set_model(model, "")
+        for problem in problems:
+            _LOG.warning("the classifier that was put in place is unfit, %s serves on: %s", model, problem)
 
     def standing(
         self, accounts: int, state_bytes: Mapping[str, int], open_alerts: Mapping[str, int], inactive: Inactive

@@ -30,7 +30,7 @@ def backtest_files(
     alerts: Path,
     *,
     context: Sequence[Path] = (),
-    format: str = "native",
+    format: str | None = None,
     config: Path | None = None,
     settings: Settings | None = None,
     rules: Path | None = None,
@@ -42,9 +42,11 @@ def backtest_files(
     """Run ``logs`` and write ``alerts`` (NDJSON); returns the summary of contract 3.
 
     Without a key in the settings the sketches are keyed by ``seed``: the same input gives the same bytes.
-    Raises BadInput for paths, settings or rules that cannot be used, NothingReadable for logs without a request.
+    ``format`` is that of the logs, the settings' where None.
+    Raises BadInput for paths, formats, settings or rules that cannot be used, NothingReadable for logs without one.
     """
     settings = settings or load_settings(config)
+    reader = wiring.reader(settings, format)
     pipeline = wiring.pipeline(
         settings,
         keys=wiring.keyring(settings, generated=lambda: Keyring.from_seed(seed)),
@@ -55,7 +57,7 @@ def backtest_files(
     try:
         summary = backtest(
             pipeline, logs, sink, warmup=warmup, partitions=partitions or settings.features.partitions,
-            max_bytes=settings.decode.max_bytes, format=format, progress=progress,
+            max_bytes=settings.decode.max_bytes, reader=reader, progress=progress,
         )  # fmt: skip
     finally:
         sink.close()

@@ -24,9 +24,9 @@ from monitor.features.engine import FeatureEngine
 from monitor.features.vocabulary import CATALOGUE
 from monitor.known import Known
 from monitor.observe import Inactive, Observer
-from monitor.records import Alert, Decoded, RawBatch, Reject
+from monitor.records import REQUEST_SET, Alert, Decoded, RawBatch, Reject
 from monitor.rules import HoldState, RuleSet
-from monitor.score import Scorer
+from monitor.score import CLASSIFIER_COLUMNS, Scorer
 from monitor.sketch import Sketcher
 from monitor.sketch.frame import sketch_frame
 from monitor.ticks import TickStage
@@ -51,6 +51,8 @@ class Outcome:
 
     alerts: list[Alert]
     rejects: tuple[Reject, ...] = ()
+    partly: frozenset[tuple[int, int]] = frozenset()
+    """Coordinates of messages of which some events were good: they count toward no limit of bad records."""
 
 
 @dataclass(slots=True)
@@ -80,7 +82,7 @@ class Pipeline:
         decoded = self._decode(batch)
         closed = self._tick(self._sketch(decoded), batch.trusted_clock)
         self._link(closed, self.ticks.watermarks_ms)
-        return Outcome(self._judge(closed), decoded.rejects)
+        return Outcome(self._judge(closed), decoded.rejects, decoded.partly)
 
     def finish(self) -> Outcome:
         """The input ends: every open tick closes."""
@@ -181,6 +183,9 @@ class Pipeline:
             with self.observe.stage("score"):
                 scored = self.scorer.score(part)
                 self.scorer.collect(scored)
+                if self.scorer.classifier.reads_sets:
+                    scored = self.features.carry(scored, CLASSIFIER_COLUMNS)
+                scored = scored.drop(REQUEST_SET)
             with self.observe.stage("rules"):
                 held = self.rules.evaluate(scored, self.hold, self.decode_options.entity)
             with self.observe.stage("alerts"):
@@ -210,8 +215,10 @@ class Pipeline:
         """Partitions that reach a new epoch: new rules, learning from what was cleared, frozen models."""
         for partition in rows["partition"].unique().sort().to_list():
             if self._epochs.get(partition, -1) < epoch:
-                if self.next_rules is not None and epoch > max(self._epochs.values(), default=-1):
-                    self._use(self.next_rules)
+                if epoch > max(self._epochs.values(), default=-1):
+                    if self.next_rules is not None:
+                        self._use(self.next_rules)
+                    self._refresh_model()
                 with self.observe.stage("score"):
                     suspects = self.alerts.suspects(partition, epoch * self.epoch_ms)
                     self.scorer.advance(partition, epoch, suspects)
@@ -223,6 +230,16 @@ class Pipeline:
         self.alerts.use(rules.policy, rules.rules, self.versions)
         self.campaigns.alerts.use(rules.policy, rules.rules, self.versions)
         self.observe.rules_in_force(rules)
+
+    def _refresh_model(self) -> None:
+        """Take over another classifier where one was put in place; one that is unfit changes nothing, and is told."""
+        changed, problems = self.scorer.refresh()
+        if changed:
+            model = self.scorer.status().classifier.active or "none"
+            self.versions = {**self.versions, "model": model}
+            self.alerts.use(self.rules.policy, self.rules.rules, self.versions)
+        if changed or problems:
+            self.observe.model_in_force(self.versions["model"], problems)
 
     def _rows_by_tick(self, rows: pl.DataFrame, fired: pl.Series) -> dict[tuple[int, str, int], int]:
         """Where the feature stage finds the rows that fired, for the alert stage's lookups."""

@@ -51,12 +51,43 @@ class RawBatch:
         return len(self.values)
 
 
+class Refused(bytes):
+    """Stands among a batch's values for what a log format's mapping could not read: no bytes, but the reason.
+
+    Empty, so that decode's fast path refuses it without being asked; ``reason`` is one of ``fields.REJECT_REASONS``.
+    """
+
+    reason: str
+    field: str | None
+
+    def __new__(cls, reason: str, field: str | None = None) -> Refused:
+        """``reason`` and the contract's field that did it."""
+        made = super().__new__(cls)
+        made.reason, made.field = reason, field
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class Expanded:
+    """The events of a batch of messages of another format: each a record of contract 1, or :class:`Refused`.
+
+    ``batch`` has their coordinates, which those of one message share. Event ``i`` is item ``index[i]`` of message
+    ``origin[i]`` of the batch that was read. ``ignored`` counts items, and messages without any, that hold no request:
+    ``len(batch) + ignored`` is the number of items of all messages, one without any counting as one.
+    """
+
+    batch: RawBatch
+    origin: Int64Array
+    index: Int32Array
+    ignored: int
+
+
 @dataclass(frozen=True, slots=True)
 class Reject:
     """A record that is not a request: its coordinates, a reason of ``fields.REJECT_REASONS``, no payload.
 
     ``digest`` is a keyed BLAKE2b of the value (hex, 16 bytes), so that two equal bad records can be told
-    from two different ones without keeping either.
+    from two different ones without keeping either. ``index`` is the item of a message of several events.
     """
 
     partition: int
@@ -65,6 +96,7 @@ class Reject:
     length: int
     digest: str
     field: str | None = None
+    index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +107,8 @@ class Decoded:
     occurs in the batch (text included, so it must go no further than the sketch step). ``wrong_types``
     counts optional fields that were nulled by name; ``unknown_fields`` counts fields outside the contract;
     ``mended`` counts rows with a string that was mended (not UTF-8, a lone surrogate, an odd client-chosen id).
+    ``ignored`` counts items of messages of another format that are no requests (see :class:`Expanded`).
+    ``partly`` are coordinates of messages of which some events were rejected and others were not.
     """
 
     frame: pl.DataFrame
@@ -82,6 +116,8 @@ class Decoded:
     wrong_types: Mapping[str, int] = field(default_factory=dict)
     unknown_fields: int = 0
     mended: int = 0
+    ignored: int = 0
+    partly: frozenset[tuple[int, int]] = frozenset()
 
 
 _U64 = pl.UInt64()
@@ -123,6 +159,10 @@ ROW_KEYS: dict[str, pl.DataType] = {
     "client_class": pl.UInt8(),
 }  # fmt: skip
 """Keys of a feature row. ``tick`` is event time // tick length; ``t_ms`` the row's last event."""
+
+REQUEST_SET = "request_set"
+"""Column beside them: the account's last requests as vectors of :mod:`monitor.vectors`, one after the other (Binary);
+null where the classifier need not look anew."""
 
 FIRING_SCHEMA: dict[str, pl.DataType] = {"row": pl.UInt32(), "rule": pl.String()}
 """Rules that hold: ``row`` indexes the feature frame; only true fires, after ``for`` and exceptions."""

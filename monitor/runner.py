@@ -44,6 +44,7 @@ class RunOptions:
     checkpoint_s: float = 30.0
     drain_s: float = 20.0
     reload_s: float = 30.0
+    idle_s: float = 60.0
 
 
 class DeadLetterBox(Protocol):
@@ -100,6 +101,7 @@ class Runner:
     _last_reload: float = 0.0
     _last_measure: float = 0.0
     _stopped: set[int] = field(default_factory=set)
+    _quiet: dict[int, float] = field(default_factory=dict)
 
     def run(self, open_source: Callable[[Runner], Source]) -> None:
         """Until a signal says stop, or ``done`` says that nothing more will come: then every open tick closes."""
@@ -143,6 +145,12 @@ class Runner:
 
     def _work_campaigns(self) -> None:
         """Publish what steps closed; the owner of partition 0 works those that every live partition has passed."""
+        now, lag = time.monotonic(), self.source.lag()
+        for partition in self.source.assigned:
+            if lag.get(partition, 1):
+                self._quiet.pop(partition, None)
+            elif now - self._quiet.setdefault(partition, now) >= self.options.idle_s:
+                self.pipeline.campaigns.rest(partition)
         leads, found = LEADER in self.source.assigned, list[Alert]()
         self._patiently(lambda: found.extend(self.pipeline.work_campaigns(leads)))
         self._deliver(found)
@@ -153,7 +161,7 @@ class Runner:
             self.step("processed")
             self._deliver(outcome.alerts)
             self.step("delivered")
-            self._reject(batch, outcome.rejects)
+            self._reject(batch, outcome.rejects, outcome.partly)
         self._next.update({p: o for p, o in batch.next_offsets.items() if p in self.source.assigned})
         self._unmute()
 
@@ -300,11 +308,12 @@ class Runner:
         if self.signals.wait(seconds):
             time.sleep(seconds)
 
-    def _reject(self, batch: RawBatch, rejects: Sequence[Reject]) -> None:
+    def _reject(self, batch: RawBatch, rejects: Sequence[Reject], partly: frozenset[tuple[int, int]]) -> None:
         if rejects:
             self._patiently(lambda: self.dead_letters.put(rejects))
             self.pipeline.observe.telemetry.dead_letters.inc(len(rejects))
-        for partition in self.limit.observe(batch, rejects):
+        bad = [r for r in rejects if (r.partition, r.offset) not in partly] if partly else rejects
+        for partition in self.limit.observe(batch, bad):
             self._stopped.add(partition)
             self.source.pause([partition])
             self.pipeline.observe.telemetry.stopped.labels(str(partition)).set(1)
@@ -332,6 +341,7 @@ class Runner:
             self._next.pop(partition, None)
             self._catching_up.pop(partition, None)
             self._stopped.discard(partition)
+            self._quiet.pop(partition, None)
             self._lost.discard(partition)
             self.limit.clear(partition)
             self.checkpoints.forget(partition)

@@ -34,6 +34,7 @@ SUPPRESSIONS = ("cooldown", "exception", "shadow", "muted", "budget")
 RESTORES = ("checkpoint", "fresh", "rewound")
 PROVIDERS = ("tensorrt", "cuda", "cpu")
 REDIS_OPERATIONS = ("connect", "alerts", "checkpoint", "links", "read")
+INGEST_OUTCOMES = ("accepted", "unreadable", "unauthorised", "oversize", "busy", "unavailable", "bad_request")
 COMPONENTS = ("ticks", "dedup", "features", "score", "rules", "alerts")
 
 _UNITS = ("seconds", "bytes", "records", "rows", "ratio", "info")
@@ -160,6 +161,14 @@ class Telemetry:
         self.record_bytes = m.counter("records_consumed_bytes", "Bytes of the values of these records.", i)
         self.decoded = m.counter("requests_decoded", "Records that are requests by the contract.", d)
         self.rejects = m.counter("rejects", "Records that are no request, by reason.", d, reason=tuple(REJECT_REASONS))
+        self.items_ignored = m.counter(
+            "items_ignored", "Items of messages of another format that are no request, e.g. other spans.", i
+        )
+        self.ingest = m.counter("ingest_requests", "Bodies that gateways posted, by what became of them.", i,
+                                outcome=INGEST_OUTCOMES)  # fmt: skip
+        self.ingest_events = m.counter(
+            "ingest_events", "Events of these bodies.", i, outcome=("accepted", "rejected", "ignored")
+        )
         self.dead_letters = m.counter("dead_letters", "Dead letters written and acknowledged.", d)
         self.wrong_types = m.counter(
             "wrong_types", "Optional fields of a wrong type, read as not known.", d, field=OPTIONAL

@@ -13,7 +13,7 @@ from monitor.alerts.campaigns import CampaignAlerts
 from monitor.campaigning import Campaigns
 from monitor.campaigns import CampaignOptions, CampaignStage, LinkCollector, sums
 from monitor.campaigns.calibrate import RANKED
-from monitor.decode import DecodeOptions
+from monitor.decode import NATIVE, DecodeOptions, Reader, expander, load_formats
 from monitor.errors import BadInput, Problem
 from monitor.features.aggregates import TextLayout, narrow_expressions
 from monitor.features.catalogue import ACCOUNT_FEATURES, CLIENT_CLASSES
@@ -21,13 +21,15 @@ from monitor.features.engine import FeatureEngine, FeatureOptions
 from monitor.features.vocabulary import CATALOGUE
 from monitor.observe import Observer
 from monitor.pipeline import Pipeline
+from monitor.records import Expanded, RawBatch
 from monitor.rules import HoldState, RuleSet, load_rules, packaged_rules
-from monitor.score import AnomalyOptions, ClassifierOptions, ScoreOptions, Scorer
-from monitor.settings import Settings
+from monitor.score import AnomalyOptions, ClassifierOptions, ScoreOptions, Scorer, packaged_model
+from monitor.settings import PACKAGED, Settings
 from monitor.sketch import Keyring, Sketcher
 from monitor.sketch.vocabulary import LEXICON_FLAGS, SHAPE_NAMES
 from monitor.telemetry import Telemetry
 from monitor.ticks import TickOptions, TickStage
+from monitor.vectors import VectorLayout
 
 _DAY_MS = 86_400_000
 
@@ -42,6 +44,9 @@ CODES = {
 
 TEXT = TextLayout(SHAPE_NAMES, LEXICON_FLAGS)
 """Where the sketch keeps its scalars and flags."""
+
+VECTORS = VectorLayout(SHAPE_NAMES, LEXICON_FLAGS)
+"""Layout of the requests that the classifier reads."""
 
 
 def keyring(settings: Settings, *, generated: Callable[[], Keyring] | None = None) -> Keyring:
@@ -73,6 +78,19 @@ def load(settings: Settings, extra: Sequence[Path] = ()) -> RuleSet:
     return load_rules(rule_paths(settings, extra), CATALOGUE, CLIENT_CLASSES, settings.rules.policy)
 
 
+def reader(settings: Settings, format: str | None = None) -> Reader:
+    """What reads the log: ``format``, else that of the settings. BadInput with every problem of every mapping."""
+    name = settings.decode.format if format is None else format
+    formats = load_formats(settings.decode.mappings, settings.decode.account_from)
+    return formats.reader(name, "decode.format" if format is None else "--format")
+
+
+def expansion(settings: Settings) -> Callable[[RawBatch], Expanded] | None:
+    """What opens the records of the topic; None where they are contract 1."""
+    found = reader(settings)
+    return None if found.name == NATIVE else expander(found, settings.kafka.topic, settings.decode.max_bytes)
+
+
 def pipeline(
     settings: Settings,
     *,
@@ -80,11 +98,12 @@ def pipeline(
     rules: RuleSet,
     registry: CollectorRegistry | None = None,
     live: bool = False,
+    expand: Callable[[RawBatch], Expanded] | None = None,
 ) -> Pipeline:
-    """Every step by its settings, with nothing in it yet."""
+    """Every step by its settings, with nothing in it yet. ``expand`` opens the source's records (:func:`expansion`)."""
     f = settings.features
     tick_ms, epoch_ms = f.tick_s * 1000, f.epoch_s * 1000
-    scorer = Scorer(score_options(settings), ACCOUNT_FEATURES)
+    scorer = Scorer(score_options(settings), ACCOUNT_FEATURES, VECTORS)
     versions = {
         "monitor": __version__,
         "rules": rules.hash,
@@ -107,6 +126,7 @@ def pipeline(
                 max_bytes=settings.decode.max_bytes,
                 future_s=settings.decode.future_s,
                 entity=settings.source.entity,
+                expand=expand,
             ),
             sketcher=Sketcher(keys),
             ticks=TickStage(
@@ -169,7 +189,8 @@ def score_options(settings: Settings) -> ScoreOptions:
             seed=a.seed,
         ),
         classifier=ClassifierOptions(
-            model_dir=c.model_dir, providers=c.providers, require_gpu=c.require_gpu, threads=c.threads
+            model_dir=packaged_model() if c.model_dir == Path(PACKAGED) else c.model_dir,
+            providers=c.providers, require_gpu=c.require_gpu, buckets=c.buckets, threads=c.threads,
         ),
     )
 

@@ -95,6 +95,17 @@ def valkey_url(_valkey: EmbeddedServer) -> str:
     return _valkey.url
 
 
+@pytest.fixture(scope="session")
+def s3() -> Iterator[servers.S3]:
+    """moto's S3 for the whole run; make buckets of your own. Its credentials are in the environment."""
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        for name, value in servers.S3_ENV.items():
+            patch.setenv(name, value)
+        server = _start(stack, "S3", servers.S3)
+        assert isinstance(server, servers.S3)
+        yield server
+
+
 @pytest.fixture(params=["redis", "valkey"])
 def any_redis_url(request: pytest.FixtureRequest) -> str:
     """Each test runs on Redis 7 and on Valkey 9."""
@@ -122,9 +133,10 @@ def prometheus() -> Iterator[Callable[..., servers.Prometheus]]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the group that needs the extra `cluster` where it is not installed, or needs it not to be."""
-    away = "no_cluster" if find_spec("ray") else "cluster"
-    left = [item for item in items if item.get_closest_marker(away)]
+    """Leave out the groups that need the extras `cluster` and `train` where they are not installed, or need it not to
+    be."""
+    away = ["no_cluster" if find_spec("ray") else "cluster"] + ([] if find_spec("torch") else ["train"])
+    left = [item for item in items if any(map(item.get_closest_marker, away))]
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in left]

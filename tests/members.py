@@ -49,7 +49,7 @@ def log(accounts: int = 120, days: float = 2.0, seed: int = 7, heavy_cap: float 
 
 def produce(bootstrap: str, topic: str, records: Iterable[Record]) -> None:
     """Send records, keyed by account, with their event time."""
-    with KafkaSender(KafkaSettings(brokers=(bootstrap,), topic=topic), topic) as sender:
+    with KafkaSender(KafkaSettings(brokers=tuple(bootstrap.split(",")), topic=topic), topic) as sender:
         for key, value, t_ms in records:
             sender.send(key, value, timestamp_ms=t_ms)
         sender.flush()
@@ -196,7 +196,8 @@ class Group:
     def _settings(self, port: int) -> dict[str, dict[str, object]]:
         made: dict[str, dict[str, object]] = {
             "kafka": {
-                "brokers": [self.bootstrap], "topic": self.topic, "group": self.name, "auto_offset_reset": "earliest",
+                "brokers": self.bootstrap.split(","), "topic": self.topic, "group": self.name,
+                "auto_offset_reset": "earliest",
                 "session_timeout_ms": int(SESSION_S * 1000), "heartbeat_interval_ms": 1_000,
                 "max_poll_interval_ms": 60_000, "max_poll_records": self.max_poll_records, "fetch_max_wait_ms": 100,
                 "dlq_topic": f"{self.topic}.dlq",
@@ -214,7 +215,7 @@ class Group:
         """One more member, alone, until everything is read and every tick is closed."""
         self.finish.touch()
         member = self.start(**options)
-        member.end()
+        member.end(280)
         return member
 
     def alerts(self) -> list[tuple[str, int, bytes]]:

@@ -14,9 +14,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from monitor.features.catalogue import ACCOUNT_FEATURES
 from monitor.score import CLASSIFIER_COLUMNS
+from monitor.score.manifest import features_hash
 
 FEATURES = ("requests_24h", "error_share_24h", "output_tokens_mean_24h", "follow_up_share_24h", "day_entropy_7d")
 DEFAULTS = (30.0, 0.0, 400.0, 0.5, 0.7)
+WIDTH = len(CLASSIFIER_COLUMNS)
 SCALE = (0.01, 1.0, 0.001, 1.0, 1.0)
 
 
@@ -27,7 +29,7 @@ def weights(seed: int, width: int, columns: int) -> np.ndarray[Any, Any]:
 
 
 def graph(
-    seed: int = 0, *, mask: bool = True, opset: int = 18, out: str = "p", columns: int = 4, batch: str | int = "B"
+    seed: int = 0, *, mask: bool = True, opset: int = 18, out: str = "p", columns: int = WIDTH, batch: str | int = "B"
 ) -> bytes:
     """sigmoid(agg W + mask V): the mask enters the result, so a test sees whether it was given."""
     width = len(FEATURES)
@@ -46,7 +48,7 @@ def graph(
     return bytes(model.SerializeToString())
 
 
-def reference(rows: Sequence[Sequence[float | None]], seed: int = 0, *, mask: bool = True, columns: int = 4) -> Any:
+def reference(rows: Sequence[Sequence[float | None]], seed: int = 0, *, mask: bool = True, columns: int = WIDTH) -> Any:
     """What the graph gives, by numpy in double precision: [rows, columns]."""
     known = np.array([[v is not None for v in row] for row in rows])
     filled = np.array([[DEFAULTS[i] if v is None else v for i, v in enumerate(row)] for row in rows])
@@ -70,7 +72,8 @@ def manifest(model: bytes, seed: int = 0, *, mask: bool = True, version: str = "
     inputs = [{"name": "agg", "role": "aggregates"}] + ([{"name": "known", "role": "mask"}] if mask else [])
     return {
         "schema": "classifier/v1", "name": "tiny", "version": version, "sha256": hashlib.sha256(model).hexdigest(),
-        "opset": 18, "catalogue_hash": ACCOUNT_FEATURES.hash, "features": list(FEATURES), "inputs": inputs,
+        "opset": 18, "catalogue_hash": features_hash(FEATURES, ACCOUNT_FEATURES), "features": list(FEATURES),
+        "inputs": inputs,
         "outputs": [{"name": "p", "columns": list(CLASSIFIER_COLUMNS)}],
         "nulls": {"defaults": list(DEFAULTS), "min_known": 0.5},
         "golden": {

@@ -1,4 +1,4 @@
-"""Real servers for tests: Apache Kafka, the embedded broker, Redis, Valkey, Prometheus.
+"""Real servers for tests: Apache Kafka, the embedded broker, Redis, Valkey, Prometheus, moto's S3.
 
 Each listens on free loopback ports, keeps its files in a directory of its own and is stopped by its own
 process id; a killed pytest takes them along. What was used is noted in :data:`VERSIONS`, and the end of a
@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib.metadata
+import importlib.util
 import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -46,6 +49,9 @@ _POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.
 <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId>
 <version>2.24.3</version></dependency></dependencies></project>
 """
+
+S3_ENV = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
+"""Credentials as obstore reads them; moto accepts any."""
 
 VERSIONS: dict[str, str] = {}
 """What was started in this run: server -> its own word for its version."""
@@ -148,18 +154,28 @@ class ApacheKafka:
             "share.coordinator.state.topic.min.isr": "1",
             "group.initial.rebalance.delay.ms": "0",
             "log.cleaner.backoff.ms": "200",  # 15 s by default: a test of compaction would wait for it
+            **self._listeners(node, controller_port),
             **self.settings,
         }
         path = home / "server.properties"
         path.write_text("".join(f"{k}={v}\n" for k, v in config.items()))
         java = ["java", "-XX:TieredStopAtLevel=1", "-Xmx512m", "-cp", f"{libs}/*"]
         command = [*java, "kafka.tools.StorageTool", "format", "-t", "bW9uaXRvci10ZXN0cy0xMg", "-c", str(path)]
+        command += self._users()
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=home)
         if done.returncode:
             raise DependencyDown(f"formatting Kafka's storage failed:\n{done.stdout}{done.stderr}")
         self.nodes[node] = ServerProcess(
             f"Apache Kafka node {node}", [*java, "kafka.Kafka", str(path)], home / "server.log"
         )
+
+    def _listeners(self, node: int, controller_port: int) -> dict[str, str]:
+        """Settings of further listeners, for a cluster with TLS and users."""
+        return {}
+
+    def _users(self) -> list[str]:
+        """Options of the storage tool that make SCRAM users."""
+        return []
 
     def _wait(self, node: int) -> None:
         self.nodes[node].wait_until(lambda: accepts(self.ports[node]), 60)
@@ -262,6 +278,39 @@ class RedisServer(EmbeddedServer):
 
     def _version(self) -> str:
         return redis_version(self.port)
+
+
+class S3(EmbeddedServer):
+    """moto's S3 server, one request at a time: between two, its check of a condition and its write are one thing.
+
+    ``conditions=False`` drops the conditions of writes, as some S3-compatible servers do.
+    """
+
+    scheme = "http"
+
+    def __init__(self, conditions: bool = True):
+        super().__init__()
+        self.conditions = conditions
+
+    def _command(self) -> list[str]:
+        if importlib.util.find_spec("moto") is None:
+            raise Unavailable("S3 needs moto: pip install 'moto[s3]' flask flask-cors")
+        return [sys.executable, str(Path(__file__).with_name("s3_server.py")), str(self.port), str(self.conditions)]
+
+    def _ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/moto-api/data.json", timeout=1) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def _version(self) -> str:
+        return f"moto {importlib.metadata.version('moto')}"
+
+    def bucket(self, name: str) -> str:
+        """Make a bucket; its URL."""
+        with urllib.request.urlopen(urllib.request.Request(f"{self.url}/{name}", method="PUT"), timeout=10):
+            return f"s3://{name}/checkpoints"
 
 
 class Prometheus(EmbeddedServer):

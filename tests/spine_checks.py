@@ -195,8 +195,11 @@ def check_null(records: Sequence[Record]) -> None:
     """Before anything was learned no row has a score, and no rule reads one as zero."""
     rows = rows_of(records)
     first = rows.filter(pl.col("tick") < pl.col("tick").min() + 360)
-    for name in ("anomaly_population", "anomaly_change", "classifier_distillation"):
+    for name in ("anomaly_population", "anomaly_change"):
         assert first[name].null_count() == len(first), name
+    few = rows.filter(pl.col("requests_7d") < 8)
+    assert len(few)
+    assert few["classifier_distillation"].null_count() == len(few), "an opinion of fewer than eight requests"
 
 
 def without(records: Sequence[Record], name: str) -> list[Record]:

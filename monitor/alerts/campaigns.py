@@ -8,7 +8,7 @@ their longest ``cooldown`` it closes; when its campaign merges into an older one
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from monitor.alerts.evidence import number
 from monitor.alerts.options import AlertOptions, Detection
 from monitor.alerts.severity import rank, roots_of, severity
 from monitor.errors import MonitorError
-from monitor.fields import HYPOTHESES
+from monitor.fields import HYPOTHESES, SEVERITIES
 from monitor.records import Alert, Member, Policy
 
 STATE_VERSION = 1
@@ -66,6 +66,8 @@ class Judged:
     values: Mapping[str, Any]
     fired: Sequence[str]
     findings: FindingsLike
+    what_if: Callable[[Callable[[Sequence[str]], int]], list[dict[str, Any]]] = lambda level: []
+    """Given what rules that still fire would carry, the nearest changes that weaken the alert."""
 
 
 class _Open(msgspec.Struct):
@@ -202,11 +204,9 @@ class CampaignAlerts:
         last = held.written
         rules = [held.rules[name] for name in sorted(held.rules)]
         families = sorted({family for rule in rules for family in rule.families})
-        facts = {fact for rule in rules for fact in rule.facts}
         groups = c.values.get("calibration_groups") or 0
         calibrated = groups >= CALIBRATED_FROM
-        level = severity([r.severity for r in rules], families, facts, self._policy, lone=not calibrated,
-                         calibrated=calibrated)  # fmt: skip
+        level = self._level(rules, calibrated)
         hypotheses = combined(rules)
         core = [m.account for m in c.findings.members if m.tier == "core"]
         features = {f for name in held.rules for f in (*self._rules_evidence(name),)}
@@ -224,14 +224,31 @@ class CampaignAlerts:
             window={"start": c.findings.start_ms / 1_000, "end": at_ms / 1_000},
             raised_at=last.raised_at if last is not None and last.revision else at_ms / 1_000,
             exposure=dict(c.findings.exposure), exemplars=list(c.findings.exemplars)[: self._options.exemplars_max],
-            evidence=self._evidence(held, c, features), versions=dict(self._versions),
+            evidence=self._evidence(held, c, features, calibrated), versions=dict(self._versions),
         )  # fmt: skip
 
     def _rules_evidence(self, name: str) -> Iterable[str]:
         rule = self._rules.get(name)
         return () if rule is None else (*rule.evidence, *rule.features)
 
-    def _evidence(self, held: _Open, c: Judged, features: set[str]) -> dict[str, Any]:
+    def _level(self, rules: Sequence[Held], calibrated: bool) -> str:
+        """Severity that the rules carry together."""
+        families = {family for rule in rules for family in rule.families}
+        facts = {fact for rule in rules for fact in rule.facts}
+        return severity([r.severity for r in rules], families, facts, self._policy, lone=not calibrated,
+                        calibrated=calibrated)  # fmt: skip
+
+    def _what_if(self, held: _Open, c: Judged, calibrated: bool) -> list[dict[str, Any]]:
+        def level(fired: Sequence[str]) -> int:
+            left = [held.rules[name] for name in fired if name in held.rules]
+            return rank(self._level(left, calibrated)) if left else -1
+
+        return [
+            {**entry, "severity": SEVERITIES[entry["level"]] if entry["level"] >= 0 else None}
+            for entry in c.what_if(level)
+        ]
+
+    def _evidence(self, held: _Open, c: Judged, features: set[str], calibrated: bool) -> dict[str, Any]:
         values = c.values
         shown = sorted(f for f in features if f in values and f not in self._ranks)
         rank_of = {statistic: column for column, statistic in self._ranks.items()}
@@ -253,6 +270,7 @@ class CampaignAlerts:
                 {"at": (step + 1) * self._step_ms / 1_000, "members": members, "core": core}
                 for step, members, core in c.findings.history
             ],
+            "counterfactual": self._what_if(held, c, calibrated),
             "score_basis": "declared",
             "not_known": sorted(f for f in features if values.get(f) is None),
         }

@@ -17,7 +17,7 @@ from monitor.campaigns.kinds import GROUPS, KINDS, TEMPLATES
 MOSTLY_INSIDE = 0.5
 """A value speaks for a group only where the group holds this share of the tenants that have it."""
 _GROUP_OF = {code: kind.group_code for code, kind in enumerate(KINDS)}
-_ATTESTED = [code for code, kind in enumerate(KINDS) if kind.attested]
+_ATTESTED = [code for code, kind in enumerate(KINDS) if kind.attested and kind.family != "replay"]
 _EXACT = [code for code, kind in enumerate(KINDS) if kind.family == "replay"]
 _MEDIA = [code for code, kind in enumerate(KINDS) if kind.group in ("network", "software")]
 
@@ -27,8 +27,9 @@ class Witnesses:
     """``values``: one row a group and value that speaks for it (group, key, kind, value, held, df, bits, count).
 
     ``members``: one row a group and account, with bits by group of kinds, ``link_bits`` (their sum),
-    ``attested_bits``, ``templated_requests`` (in templates that the group shares) and ``new_link`` (0 or 1: a network
-    or client that the group shares is one the account took up after its first day; null for younger accounts).
+    ``attested_bits``, ``templated_requests`` (in templates that the group shares), ``replays`` (blobs that another
+    had before) and ``new_link`` (0 or 1: a network or client that the group shares is one the account took up after
+    its first day).
     """
 
     values: pl.DataFrame
@@ -64,6 +65,10 @@ def witnesses(
             link_bits=pl.col("bits").sum(), attested_bits=pl.col("bits").filter(pl.col("attested")).sum(),
         )
     )  # fmt: skip
+    # Whoever had a blob first may be its rightful owner, robbed of it: only those who sent it later replay.
+    later = pl.col("first") > pl.col("first").min().over("group", "key")
+    replayed = mine.filter(pl.col("kind").is_in(_EXACT) & later)
+    replayed = replayed.group_by("group", "account").agg(replays=pl.len().cast(pl.Int64))
     # An opening and a closing belong to the same prompts: the larger of the two, not their sum.
     templated = (
         mine.filter(pl.col("kind").is_in(list(TEMPLATES)))
@@ -79,8 +84,8 @@ def witnesses(
     members = (
         groups.lazy()
         .join(bits, on=["group", "account"], how="left").join(templated, on=["group", "account"], how="left")
-        .join(media, on=["group", "account"], how="left")
-        .with_columns(pl.col(zero).fill_null(0.0), pl.col("templated_requests").fill_null(0))
+        .join(media, on=["group", "account"], how="left").join(replayed, on=["group", "account"], how="left")
+        .with_columns(pl.col(zero).fill_null(0.0), pl.col("templated_requests", "replays").fill_null(0))
         .sort("group", "account").collect(engine="in-memory")
     )  # fmt: skip
     return Witnesses(values, members)

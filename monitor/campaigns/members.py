@@ -70,7 +70,7 @@ def findings(
 def _members(part: pl.DataFrame, row: dict[str, float | None], people: Population, own: Rates) -> tuple[MemberOf, ...]:
     account = part["account"].to_numpy()
     attested = part["attested_bits"].to_numpy() > 0
-    replay = part["blob"].to_numpy() > 0
+    replay = part["replays"].to_numpy() > 0
     linked = np.array([part[g].to_numpy() > 0 for g in GROUPS]).sum(axis=0)
     content = _does(own.now["harvest"][account], own.now["texts"][account], row["harvest_share"])
     template = part["templated_requests"].to_numpy() > 0

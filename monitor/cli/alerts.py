@@ -13,8 +13,9 @@ import typer
 
 from ..errors import BadInput, MonitorError, Problem
 from ..fields import SEVERITIES
+from ..plain import clean, json_shown
 from ..records import Alert
-from .common import ConfigOption, JsonOption, clean, guarded, out, table, write_json
+from .common import ConfigOption, JsonOption, guarded, out, table, write_json
 
 app = typer.Typer(no_args_is_help=True, help="Read alerts.")
 FileOption = Annotated[Path | None, typer.Option("--file", help="Read an alerts file instead of Redis.")]
@@ -37,7 +38,8 @@ def tail(
     while until_idle is None or time.monotonic() - silent < until_idle:
         for entry, alert in follow(client, keys, after, wait_s=0.5):
             after, silent = entry, time.monotonic()
-            out.out(msgspec.json.encode(alert).decode() if as_json else line(alert), highlight=False)
+            text = json_shown(msgspec.json.encode(alert).decode()) if as_json else line(alert)
+            out.out(text, highlight=False)
 
 
 @app.command("list")

@@ -15,7 +15,9 @@ def backtest(
     logs: Annotated[list[Path], typer.Argument(metavar="LOG...", help="NDJSON (.gz, .zst) or Parquet, in any order.")],
     alerts: Annotated[Path, typer.Option("--alerts", help="Where the alerts go, one JSON object a line.")],
     context: Annotated[list[Path] | None, typer.Option(help="Context events (contract 5); may be repeated.")] = None,
-    format: Annotated[str, typer.Option(help="Format of the logs.")] = "native",
+    format: Annotated[
+        str | None, typer.Option(help="Format of the logs: native, auto or a mapping; the settings' without.")
+    ] = None,
     config: ConfigOption = None,
     rules: Annotated[Path | None, typer.Option(help="Directory of rules instead of the settings'.")] = None,
     warmup: Annotated[
@@ -50,9 +52,9 @@ def _dumps(value: Any) -> str:
 
 
 def _show(result: dict[str, Any], alerts: Path) -> None:
-    rejects = sum(result["rejects"].values())
+    rejects, ignored = sum(result["rejects"].values()), result["ignored"]
     rows = [
-        ("requests", f"{result['events']:,}"),
+        ("requests", f"{result['events']:,}" + (f" · {ignored:,} items are none" if ignored else "")),
         ("accounts", f"{result['accounts']:,}"),
         ("rejected", f"{rejects:,}" + "".join(f" · {k} {v}" for k, v in result["rejects"].items())),
         (

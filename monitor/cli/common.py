@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..errors import MonitorError
+from ..plain import cell, clean, json_text
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,7 +37,8 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except MonitorError as error:
-            err.print(escape(str(error)), style="red", soft_wrap=True)
+            said = "\n".join(map(clean, str(error).split("\n")))
+            err.print(said, style="red", soft_wrap=True, markup=False, emoji=False)
             raise typer.Exit(error.exit_code) from None
 
     return run
@@ -45,7 +46,7 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
 
 def write_json(value: Any) -> None:
     """One JSON document on standard output."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, sort_keys=False) + "\n")
+    sys.stdout.write(json_text(value) + "\n")
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
@@ -54,13 +55,8 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     for column in columns:
         made.add_column(column, overflow="fold")
     for row in rows:
-        made.add_row(*(escape(clean(str(cell))) for cell in row))
+        made.add_row(*map(cell, row))
     return made
-
-
-def clean(text: str) -> str:
-    """Without control and direction characters, which a terminal would obey."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 @contextmanager

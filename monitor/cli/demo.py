@@ -13,7 +13,8 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from .common import JsonOption, clean, err, guarded, out, write_json
+from ..plain import clean
+from .common import JsonOption, err, guarded, out, write_json
 
 
 @guarded

@@ -41,7 +41,9 @@ def evaluate(
     alerts: Annotated[Path | None, typer.Option(help="Alerts to score (contract 2).")] = None,
     truth: Annotated[Path | None, typer.Option(help="What is true of the log (contract 4).")] = None,
     log: LogOption = None,
-    suite: Annotated[str | None, typer.Option(help="smoke, standard or full: simulate, backtest and score.")] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="smoke, standard, full or nightly: simulate, detect and score.")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Worlds of a suite.")] = 1,
     first_seed: Annotated[int, typer.Option(min=0, help="Seed of the first world.")] = 1,
     json_: JsonFile = None,
@@ -81,6 +83,16 @@ def evaluate(
     if suite is not None:
         if alerts or truth or logs:
             raise BadInput([Problem("arguments", 0, "--suite makes its own logs; leave --alerts, --truth, --log out")])
+        from ..evaluate import nightly
+
+        if suite == nightly.NAME:
+            from . import daily_links
+
+            with _steps(suite, quiet) as progress:
+                own = {daily_links.NAME: daily_links.linked}
+                made = nightly.run_nightly(seeds=seeds, first_seed=first_seed, linkers=own, progress=progress)
+            _tell(made, json_, html, markdown, quiet)
+            return
         from ..evaluate.semireal import sources
         from ..evaluate.suite import run_suite
         from .spread import spread_of

@@ -21,6 +21,8 @@ def connections(settings: Settings) -> Iterator[Probe]:
     yield Probe("kafka", lambda: _kafka(settings), 30.0)
     if "redis" in settings.alerts.sinks or settings.checkpoint.store == "redis":
         yield Probe("redis", lambda: _redis(settings.redis), 15.0)
+    if settings.checkpoint.store == "object":
+        yield Probe("checkpoints", lambda: _objects(settings), 60.0)
     yield Probe("rules", lambda: _rules(settings), 60.0)
     yield Probe("classifier", lambda: _classifier(settings), 120.0)
 
@@ -58,6 +60,17 @@ def _redis(settings: RedisSettings) -> Finding:
     return Finding("ok", f"answers at {options.place}")
 
 
+def _objects(settings: Settings) -> Finding:
+    from ..store import object_store
+
+    store = object_store(settings.checkpoint, "doctor")
+    try:
+        store.require_conditions()
+    finally:
+        store.close()
+    return Finding("ok", f"{settings.checkpoint.url} can be written, and honours conditions")
+
+
 def _rules(settings: Settings) -> Finding:
     from ..wiring import load
 
@@ -74,18 +87,18 @@ def _rules(settings: Settings) -> Finding:
 def _classifier(settings: Settings) -> Finding:
     from ..features.catalogue import ACCOUNT_FEATURES
     from ..score import Scorer
-    from ..wiring import score_options
+    from ..wiring import VECTORS, score_options
 
     driver = "an NVIDIA driver is loaded" if _NVIDIA.exists() else "no NVIDIA driver is loaded"
     if settings.score.classifier.model_dir is None:
         return Finding("ok", f"inactive: no score.classifier.model_dir; {driver}")
-    status = Scorer(score_options(settings), ACCOUNT_FEATURES).status().classifier
+    status = Scorer(score_options(settings), ACCOUNT_FEATURES, VECTORS).status().classifier
     if status.inactive is not None:
         return Finding(
-            "failed", status.inactive, "mend the model's directory, or set score.classifier.model_dir to null"
+            "failed", status.inactive, "mend the model's directory, or set score.classifier.model_dir to none"
         )
     detail = f"{status.active} on {', '.join(status.providers)}; {driver}"
-    if status.fallback is not None:
+    if status.fallback is not None and _NVIDIA.exists():
         remedy = "install the driver and CUDA 13 with cuDNN 9, or put cpu first in score.classifier.providers"
         return Finding("warning", f"{detail}; {status.fallback}", remedy)
-    return Finding("ok", detail)
+    return Finding("ok", detail if status.fallback is None else f"{detail}; {status.fallback}")

@@ -22,11 +22,15 @@ def rekey(
     config: ConfigOption = None,
     by: Annotated[str, typer.Option("--by", help="Field to key by.")] = "account_id",
     sketch: Annotated[bool, typer.Option("--sketch", help="Strip text and client strings to keyed sketches.")] = False,
+    format: Annotated[
+        str | None, typer.Option(help="Format of the topic's records; each event in them becomes a native record.")
+    ] = None,
     once: Annotated[bool, typer.Option("--once", help="Stop when caught up.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Copy a topic into one that is keyed by the account, at least once, with event time as record time."""
     from .. import wiring
+    from ..decode import NATIVE, expander
     from ..service import Signals
     from ..settings import load_settings
     from ..sketch import Sketcher
@@ -35,13 +39,16 @@ def rekey(
 
     settings = load_settings(config)
     extra: dict[str, Any] = {}
-    if sketch:
+    reader = wiring.reader(settings, format)
+    foreign = reader.name != NATIVE
+    if sketch or foreign:
         keys = wiring.keyring(settings)
         sketcher, key = Sketcher(keys), wiring.digest_key(keys)
-        extra = {
-            "sketch": lambda values: sketch_json_lines(values, sketcher),
-            "digest": lambda value: blake2b(value, digest_size=16, key=key).hexdigest(),
-        }
+        extra["digest"] = lambda value: blake2b(value, digest_size=16, key=key).hexdigest()
+        if sketch:
+            extra["sketch"] = lambda values: sketch_json_lines(values, sketcher)
+        if foreign:
+            extra["expand"] = expander(reader, source, settings.decode.max_bytes)
     with Signals() as signals:
         done = copy(
             settings.kafka, source, target, field=by, once=once, stop=lambda: signals.stopping,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import compress
@@ -23,7 +23,7 @@ from monitor.decode.columns import columns_of, contract_series, seconds_to_ms
 from monitor.decode.tolerant import Refusal, read_tolerantly
 from monitor.decode.wire import NO_SKETCH, Row, read_members, read_row
 from monitor.fields import ENTITIES, FIELDS, TIME_MAX_S, TIME_MIN_S, spelling
-from monitor.records import Decoded, Int64Array, RawBatch, Reject
+from monitor.records import Decoded, Expanded, Int64Array, RawBatch, Refused, Reject
 
 Columns = dict[str, list[Any]]
 """Field -> its values in row order; times are epoch seconds once settled."""
@@ -31,6 +31,8 @@ Columns = dict[str, list[Any]]
 EXACT_OFFSETS = 1024
 """Unknown fields are counted in each of a partition's first records, then in one of SAMPLE by a hash of the offset."""
 SAMPLE = 64
+MADE_BYTES = 1 << 30
+"""Longest record that a mapping may make of a message that was short enough."""
 
 _SUBJECTS = {"account": "account_id", "org": "org_id", "project": "project_id", "key": "api_key_id"}
 
@@ -41,13 +43,14 @@ class DecodeOptions:
 
     ``digest_key`` keys the digest of a reject (1 to 64 bytes). ``max_bytes`` is the longest value accepted.
     ``future_s`` is how far event time may lie after the record's Kafka timestamp. ``entity`` is what is
-    scored, one of ``fields.ENTITIES``.
+    scored, one of ``fields.ENTITIES``. ``expand`` reads another log format (``formats.expander``); None: contract 1.
     """
 
     digest_key: bytes
     max_bytes: int = 1 << 20
     future_s: float = 300.0
     entity: str = "account"
+    expand: Callable[[RawBatch], Expanded] | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.digest_key) <= 64:
@@ -63,18 +66,33 @@ class DecodeOptions:
 def decode(batch: RawBatch, options: DecodeOptions) -> Decoded:
     """Decodes ``batch``: ``frame.height + len(rejects) == len(batch)``, both in record order. Never raises on input.
 
+    With ``options.expand`` a record may hold several requests or none: then ``frame.height + len(rejects) + ignored``
+    is the number of items in all records (:class:`Expanded`), and a reject has the item's index.
     The frame has ``partition, offset, record_ms`` (null: none), ``t_ms`` (event time), ``ts_ms``, ``subject``
     (null for ``account+end_user``: the sketch step makes it, and where the entity's id is not known) and the
     columns of each contract field that occurs (``fields.Field.columns``; coded fields as UInt8, ``sketch`` as the
     JSON object's bytes). ``unknown_fields`` is exact over a partition's first 1,024 offsets, a 1-in-64 estimate after.
     """
-    rows, hard = _read(batch.values, options.max_bytes)
+    if options.expand is None:
+        return _decode(batch, options, None, batch)
+    made = options.expand(batch)
+    return _decode(made.batch, options, made, batch)
+
+
+def _decode(batch: RawBatch, options: DecodeOptions, made: Expanded | None, read: RawBatch) -> Decoded:
+    # What a mapping wrote may be longer than what it read (escapes): its length was judged before.
+    max_bytes = options.max_bytes if made is None else MADE_BYTES
+    rows, hard = _read(batch.values, max_bytes)
     refused: dict[int, Refusal] = {}
     wrong: dict[int, list[str]] = {}
     mended: set[int] = set()
     for i in hard:
-        value = batch.values[i] or b""
-        answer = Refusal("oversize") if len(value) > options.max_bytes else read_tolerantly(value)
+        given = batch.values[i]
+        if isinstance(given, Refused):
+            refused[i] = Refusal(given.reason, given.field)
+            continue
+        value = given or b""
+        answer = Refusal("oversize") if len(value) > max_bytes else read_tolerantly(value)
         if isinstance(answer, Refusal):
             refused[i] = answer
             continue
@@ -109,10 +127,12 @@ def decode(batch: RawBatch, options: DecodeOptions) -> Decoded:
     partition, offset = np.asarray(batch.partition, np.int32)[kept], np.asarray(batch.offset, np.int64)[kept]
     return Decoded(
         frame=_frame(columns, partition, offset, stamps, t_ms, ts_ms, options.entity),
-        rejects=tuple(_reject(batch, i, refused[i], options.digest_key) for i in sorted(refused)),
+        rejects=tuple(_reject(batch, i, refused[i], options.digest_key, made, read) for i in sorted(refused)),
         wrong_types={name: counts[name] for name in FIELDS if counts[name]},
-        unknown_fields=_unknown_fields(batch.values, kept, offset),
+        unknown_fields=_unknown_fields(batch.values, kept, offset) if made is None else 0,
         mended=len(mended - refused.keys()),
+        ignored=0 if made is None else made.ignored,
+        partly=frozenset() if made is None else _partly(made, partition, offset, refused),
     )
 
 
@@ -235,8 +255,19 @@ def _frame(
     return pl.DataFrame([*base, *series.values()])
 
 
-def _reject(batch: RawBatch, i: int, why: Refusal, key: bytes) -> Reject:
-    value = batch.values[i] or b""
+def _partly(
+    made: Expanded, partition: npt.NDArray[np.int32], offset: Int64Array, refused: dict[int, Refusal]
+) -> frozenset[tuple[int, int]]:
+    """Coordinates that both a row and a reject have."""
+    if not refused:
+        return frozenset()
+    rows = np.fromiter(refused, np.int64)
+    bad = set(zip(made.batch.partition[rows].tolist(), made.batch.offset[rows].tolist(), strict=True))
+    return frozenset(bad.intersection(zip(partition.tolist(), offset.tolist(), strict=True)))
+
+
+def _reject(batch: RawBatch, i: int, why: Refusal, key: bytes, made: Expanded | None, read: RawBatch) -> Reject:
+    value = (batch.values[i] if made is None else read.values[made.origin[i]]) or b""
     return Reject(
         partition=int(batch.partition[i]),
         offset=int(batch.offset[i]),
@@ -244,4 +275,5 @@ def _reject(batch: RawBatch, i: int, why: Refusal, key: bytes) -> Reject:
         length=len(value),
         digest=hashlib.blake2b(value, digest_size=16, key=key).hexdigest(),
         field=why.field,
+        index=None if made is None else int(made.index[i]),
     )

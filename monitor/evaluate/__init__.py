@@ -10,6 +10,8 @@
 ``fairness``            logs renamed and moved, on which nothing may change
 ``semireal``            worlds with text and timing from files, a source at a time
 ``suite``, ``drill``    simulate, run what is given, score
+``nightly``             daily account rows of a million accounts to a linker, and its score
+``suite_report``        a suite's tables and page
 ======================  =====================================================================
 """
 

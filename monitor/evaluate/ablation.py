@@ -26,8 +26,18 @@ _KINDS: Mapping[str, tuple[str, ...]] = {
     "no sign-up links": ("referral_fp", "contact_domain", "org_id"),
     "no blobs": ("reasoning_blob_fp",),
 }
+_FINE: Mapping[str, tuple[str, ...]] = {
+    "no client build": ("user_agent", "client_name", "client_version"),
+    "no JA4": ("ja4",),
+    "no tool schemas": ("tool_schema_fp",),
+    "no referrals": ("referral_fp",),
+    "no contact domains": ("contact_domain",),
+    "no organisations": ("org_id",),
+}
 _LINKS = tuple(field for name, fields in _KINDS.items() if name != "metadata only" for field in fields)
-GROUPS: Mapping[str, tuple[str, ...]] = {**_KINDS, "no links at all": _LINKS}
+COARSE = (*_KINDS, "no links at all")
+"""The ablations of a suite that must end within half an hour: related kinds of link go together."""
+GROUPS: Mapping[str, tuple[str, ...]] = {**_KINDS, "no links at all": _LINKS, **_FINE}
 """Ablations by removal: name, and the fields that go."""
 
 

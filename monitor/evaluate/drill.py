@@ -13,6 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,9 +23,10 @@ from typing import Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from monitor import fields
-from monitor.errors import NothingReadable
+from monitor.errors import BadInput, NothingReadable, Problem
 from monitor.simulate import Simulator, find
 
 from .inputs import DAY, _epoch, _lines, read_alerts, read_log
@@ -122,15 +124,31 @@ class DrillReport:
 
 
 def _requests(logs: Sequence[Path]) -> Iterator[tuple[float, dict[str, Any]]]:
-    decoder = msgspec.json.Decoder()
     for path in logs:
-        for _, line in _lines(path):
+        for request in _rows(path) if path.suffix == ".parquet" else _objects(path):
             try:
-                request = decoder.decode(line)
                 at = _epoch(request.get("completed_at") or request["ts"])
-            except (msgspec.DecodeError, ValueError, TypeError, KeyError, AttributeError):
+            except (ValueError, TypeError, KeyError, AttributeError):
                 continue
             yield at, request
+
+
+def _objects(path: Path) -> Iterator[Any]:
+    decoder = msgspec.json.Decoder()
+    for _, line in _lines(path):
+        with suppress(msgspec.DecodeError):
+            yield decoder.decode(line)
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Requests of a Parquet log without its nulls; times of a date type as epoch seconds. Raises ``BadInput``."""
+    try:
+        frame = pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as e:
+        raise BadInput([Problem(str(path), 0, f"can't be read as Parquet ({type(e).__name__})")]) from None
+    frame = frame.with_columns(pl.selectors.datetime().dt.epoch("us") / 1e6)
+    for row in frame.iter_rows(named=True):
+        yield {name: value for name, value in row.items() if value is not None}
 
 
 def study(logs: Sequence[Path]) -> Profile:
@@ -197,28 +215,44 @@ def _warp(hours: npt.NDArray[np.int64], sample: npt.NDArray[np.float64]) -> tupl
     return grid, np.interp(mine / mine[-1], share / share[-1], grid)
 
 
-def overlay(profile: Profile, scenario: str, seed: int, given: frozenset[str] = frozenset()) -> tuple[
-    list[tuple[float, dict[str, Any]]], list[TruthLine]
-]:  # fmt: skip
-    """Requests (with their event times) and truth of one scenario, dressed as the log. Times in epoch seconds."""
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """Requests of a scenario at the log's hours, not yet dressed, and its accounts' truth by account."""
+
+    requests: list[dict[str, Any]]
+    members: dict[str, dict[str, Any]]
+
+
+def raw(profile: Profile, scenario: str, seed: int) -> Raw:
+    """Simulate a scenario beside a population as large as the log's."""
     world = Simulator(
         [scenario], max(10, len(profile.accounts)), max(profile.days, 0.05), seed, profile.first, silent=True
     )
-    members = {t["account_id"]: t for _ in [list(world)] for t in world.truth()}
-    dresser, rows = _Dresser(profile, given, f"{scenario}/{seed}"), []
+    chunks = list(world)
+    members = {t["account_id"]: t for t in world.truth()}
     steady = all(set(g.arrivals.shape) == {"flat"} or g.arrivals.kind == "sync" for g in find([scenario])[0].groups)
-    requests = [r for chunk in world for r in chunk.frame.iter_rows(named=True) if r["account_id"] in members]
+    requests = [r for chunk in chunks for r in chunk.frame.iter_rows(named=True) if r["account_id"] in members]
     grid, warped = _warp(profile.hours, np.array([r["ts"] % DAY for r in requests]))
-    for request in requests:
+    for request in requests if not steady else ():
         wait = request["completed_at"] - request["ts"]
-        if not steady:
-            day, clock = divmod(request["ts"], DAY)
-            request["ts"] = round(day * DAY + float(np.interp(clock, grid, warped)), 3)
-            request["completed_at"] = round(request["ts"] + wait, 3)
-        if request["completed_at"] <= profile.last:
-            rows.append(
-                (request["completed_at"] if profile.has("completed_at") else request["ts"], dresser.dress(request))
-            )
+        day, clock = divmod(request["ts"], DAY)
+        request["ts"] = round(day * DAY + float(np.interp(clock, grid, warped)), 3)
+        request["completed_at"] = round(request["ts"] + wait, 3)
+    return Raw([r for r in requests if r["completed_at"] <= profile.last], members)
+
+
+def overlay(
+    profile: Profile, scenario: str, seed: int, given: frozenset[str] = frozenset(), made: Raw | None = None
+) -> tuple[list[tuple[float, dict[str, Any]]], list[TruthLine]]:
+    """Requests (with their event times) and truth of one scenario, dressed as the log. Times in epoch seconds.
+
+    ``made`` is what :func:`raw` gave for the same profile, scenario and seed.
+    """
+    made = made if made is not None else raw(profile, scenario, seed)
+    dresser, rows = _Dresser(profile, given, f"{scenario}/{seed}"), []
+    for request in made.requests:
+        at = request["completed_at"] if profile.has("completed_at") else request["ts"]
+        rows.append((at, dresser.dress(request)))
     rows.sort(key=lambda x: (x[0], x[1]["request_id"]))
     spans: dict[str, list[float]] = {}
     for _, request in rows:
@@ -226,9 +260,15 @@ def overlay(profile: Profile, scenario: str, seed: int, given: frozenset[str] = 
         span[0], span[1] = min(span[0], request["ts"]), max(span[1], request["ts"])
     truth = [
         TruthLine(TAG + a, t["actor"], scenario, t.get("campaign"), t.get("also", []), *spans[TAG + a])
-        for a, t in members.items() if TAG + a in spans
+        for a, t in made.members.items() if TAG + a in spans
     ]  # fmt: skip
     return rows, truth
+
+
+def _prepare(job: tuple[Profile, str, int, Path]) -> None:
+    """Simulate once what every run of a drill dresses anew."""
+    profile, scenario, seed, path = job
+    path.write_bytes(msgspec.msgpack.encode(raw(profile, scenario, seed)))
 
 
 def _given(request: dict[str, Any], given: frozenset[str]) -> dict[str, Any]:
@@ -275,12 +315,16 @@ def drill(
         _Run(name, profile, alone, own_context, backtest, folder, tuple(scenarios), seed)
         for name in (_ALONE, _OVERLAY, *lacking)
     ]
+    made = [(profile, scenario, seed, _raw_path(folder, i)) for i, scenario in enumerate(scenarios)]
     done: dict[str, Evaluation] = {}
     if processes > 1:
         with ProcessPoolExecutor(min(processes, len(runs)), mp_context=get_context("spawn")) as pool:
+            list(pool.map(_prepare, made))
             for run, evaluation in zip(runs, pool.map(_execute, runs), strict=True):
                 _tell(progress, done, run, evaluation, len(runs))
     else:
+        for job in made:
+            _prepare(job)
         for run in runs:
             _tell(progress, done, run, _execute(run), len(runs))
     quiet, result = done[_ALONE], done[_OVERLAY]
@@ -298,6 +342,10 @@ def drill(
 
 
 _ALONE, _OVERLAY = "undisturbed", "overlay"
+
+
+def _raw_path(folder: Path, number: int) -> Path:
+    return folder / f"scenario-{number}.msgpack"
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,8 +373,9 @@ def _execute(run: _Run) -> Evaluation:
     rows: list[list[tuple[float, int, dict[str, Any]]]] = []
     truth: list[TruthLine] = []
     for number, scenario in enumerate(run.scenarios, 1):
-        made, lines = overlay(run.profile, scenario, run.seed, given)
-        rows.append([(at, number, r) for at, r in made])
+        kept = msgspec.msgpack.decode(_raw_path(run.folder, number - 1).read_bytes(), type=Raw)
+        dressed, lines = overlay(run.profile, scenario, run.seed, given, kept)
+        rows.append([(at, number, r) for at, r in dressed])
         truth += lines
     base = ((at, 0, _given(r, given)) for at, r in _requests([run.alone]))
     log, alerts = folder / "log.ndjson", folder / "alerts.ndjson"

@@ -79,6 +79,8 @@ class Ledger:
     tokens: npt.NDArray[np.int64]
     account_days: npt.NDArray[np.int64]
     unreadable: int = 0
+    weight: npt.NDArray[np.int64] | None = None
+    """Requests that each row stands for; None: a row is a request."""
 
     @property
     def days(self) -> float:
@@ -96,6 +98,19 @@ class Ledger:
         start = np.concatenate([[0], np.cumsum(runs["n"].to_numpy())]).astype(np.int64)
         return Ledger(runs["a"].to_list(), start, frame["t"].to_numpy(), frame["k"].to_numpy(),
                       runs["days"].to_numpy().astype(np.int64), unreadable)  # fmt: skip
+
+    @staticmethod
+    def of_days(accounts: list[str], index: npt.ArrayLike, at: npt.ArrayLike, requests: npt.ArrayLike,
+                tokens: npt.ArrayLike) -> Ledger:  # fmt: skip
+        """From account-days, each once: position of its account in ``accounts``, a time within the day, sums of it."""
+        frame = pl.DataFrame({"i": np.asarray(index, np.int64), "t": np.asarray(at, np.float64),
+                              "n": np.asarray(requests, np.int64), "k": np.asarray(tokens, np.int64)})  # fmt: skip
+        frame = frame.sort("i", "t")
+        days = np.bincount(frame["i"].to_numpy(), minlength=len(accounts))
+        present = np.flatnonzero(days)
+        start = np.concatenate([[0], np.cumsum(days[present])]).astype(np.int64)
+        return Ledger([accounts[i] for i in present.tolist()], start, frame["t"].to_numpy(), frame["k"].to_numpy(),
+                      days[present].astype(np.int64), 0, frame["n"].to_numpy())  # fmt: skip
 
 
 def _open(path: Path) -> IO[bytes]:

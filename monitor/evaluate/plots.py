@@ -13,6 +13,9 @@ WIDTH, HEIGHT = 560, 150
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 12, 26
 _COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1", "#b83280", "#4a5568")
 
+LINES = len(_COLOURS)
+"""Most lines of one plot of curves."""
+
 
 def _x(value: float, low: float, high: float) -> float:
     return _LEFT + (WIDTH - _LEFT - _RIGHT) * (value - low) / ((high - low) or 1.0)
@@ -53,7 +56,12 @@ def timeline(title: str, data: dict[str, Any]) -> str:
         at = _x(min(max(data["named_at"][0], start), end), start, end)
         marks.append(f'<path d="M{at:.1f} {_TOP}V{HEIGHT - _BOTTOM}" class="alert"/>')
         marks.append(f'<text x="{at + 3:.1f}" y="{_TOP + 9}">first HIGH</text>')
-    return _frame(title, "".join(bars + marks), f"{(end - start) / 86_400:.1f} days", float(top))
+    else:
+        marks.append(f'<text x="{WIDTH - _RIGHT - 4}" y="{_TOP + 9}" class="end">never named at HIGH</text>')
+    for day in range(int((end - start) // 86_400) + 1) if end - start < 31 * 86_400 else ():
+        at = _x(start + day * 86_400, start, end)
+        marks.append(f'<text x="{at:.1f}" y="{HEIGHT - _BOTTOM + 11}" class="mid">{day}</text>')
+    return _frame(title, "".join(bars + marks), f"days ({(end - start) / 86_400:.1f} in all)", float(top))
 
 
 def curves(title: str, lines: Sequence[tuple[str, Sequence[tuple[float, float]]]], x_label: str) -> str:
@@ -67,9 +75,11 @@ def curves(title: str, lines: Sequence[tuple[str, Sequence[tuple[float, float]]]
         body += [
             f'<circle cx="{_x(x, low, high):.1f}" cy="{_y(y, 1.0):.1f}" r="2.2" fill="{colour}"/>' for x, y in points
         ]
-        body.append(
-            f'<text x="{WIDTH - _RIGHT - 4}" y="{_TOP + 10 + 12 * i}" class="end" fill="{colour}">{escape(name)}</text>'
-        )
+        # curves of what leaks rise to the right: the corner below them is free
+        y = HEIGHT - _BOTTOM - 8 - 11 * (len(lines) - 1 - i)
+        body.append(f'<text x="{WIDTH - _RIGHT - 6}" y="{y}" class="end" style="fill:{colour}">{escape(name)}</text>')
+    for x in sorted({x for _, points in lines for x, _ in points}):
+        body.append(f'<text x="{_x(x, low, high):.1f}" y="{HEIGHT - _BOTTOM + 11}" class="mid">{x:g}</text>')
     return _frame(title, "".join(body), x_label, 1.0)
 
 

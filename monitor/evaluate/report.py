@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from ..plain import cell
 from . import plots
 from .score import DELAYS_H, Evaluation
 
@@ -20,7 +21,8 @@ table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums}t
 border-bottom:1px solid #e2e8f0;text-align:right}
 th{font-weight:600}td:first-child,th:first-child{text-align:left}.no{color:#c53030}
 svg{width:37rem;max-width:100%;height:auto}svg text{font:10px system-ui,sans-serif;fill:#4a5568}.end{text-anchor:end}
-.mid{text-anchor:middle}.axis{stroke:#a0aec0;fill:none}.sent{fill:#cbd5e0}.named{fill:#2b6cb0}.alert{stroke:#c53030}"""
+.mid{text-anchor:middle}
+div{overflow-x:auto}.axis{stroke:#a0aec0;fill:none}.sent{fill:#cbd5e0}.named{fill:#2b6cb0}.alert{stroke:#c53030}"""
 
 _CAMPAIGN = (
     "campaign",
@@ -46,7 +48,7 @@ def campaign_rows(e: Evaluation) -> list[list[str]]:
     rows = []
     for c in e.campaigns:
         guess = "-" if c.hypothesis is None else f"{c.hypothesis}{'' if c.hypothesis_right else ' (wrong)'}"
-        leaks = [f"{x.share:.1%} ({x.requests})" for x in c.leaks]
+        leaks = [f"{x.share:.1%} ({x.requests}; {x.tokens / 1e6:.2f} M tokens)" for x in c.leaks]
         quality = (c.core_precision, c.core_recall, c.member_precision, c.member_recall)
         rows.append(
             [
@@ -139,7 +141,7 @@ def tables(e: Evaluation) -> list[Table]:
         for i, name in enumerate(header):
             table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(cell, row))
         out.append(table)
     return out
 
@@ -166,7 +168,7 @@ def html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         "<tr>" + "".join(f"<td{' class=no' if cell == 'no' else ''}>{escape(cell)}</td>" for cell in row) + "</tr>"
         for row in rows
     )
-    return f"<table><tr>{head}</tr>{body}</table>"
+    return f"<div><table><tr>{head}</tr>{body}</table></div>"
 
 
 def to_html(e: Evaluation, title: str = "Evaluation", comparison: Mapping[str, Evaluation] | None = None) -> str:
@@ -176,17 +178,25 @@ def to_html(e: Evaluation, title: str = "Evaluation", comparison: Mapping[str, E
         header, rows = comparison_rows({title: e, **comparison})
         parts.append(f"<h2>Detectors on the same log</h2>{html_table(header, rows)}")
     parts += [f"<h2>{escape(t)}</h2>{html_table(h, r)}" for t, h, r in sections(e)]
-    if e.campaigns:
-        lines = [(c.campaign, [(float(x.delay_h), x.share) for x in c.leaks]) for c in e.campaigns if c.found][:6]
-        if lines:
-            parts.append(f"<h2>Leaked by delay of the response</h2>{plots.curves('leaked', lines, 'hours of delay')}")
-        points = [(p.severity, p.precision) for p in e.thresholds]
-        parts.append(f"<h2>Precision by severity threshold</h2>{plots.bars('precision', points)}")
-        parts.append("<h2>Timelines</h2>")
-        parts += [
-            f"<h3>{escape(c.campaign)}</h3>{plots.timeline(c.campaign, e.timelines[c.campaign])}" for c in e.campaigns
-        ]
+    parts.append(plots_of(e))
     return page(title, "".join(parts))
+
+
+def plots_of(e: Evaluation) -> str:
+    """Leak curves, precision by threshold and the campaigns' timelines, as HTML; nothing where there is no campaign."""
+    if not e.campaigns:
+        return ""
+    parts = []
+    found = [(c.campaign, [(float(x.delay_h), x.share) for x in c.leaks]) for c in e.campaigns if c.found]
+    for first in range(0, len(found), plots.LINES):
+        lines = found[first : first + plots.LINES]
+        parts.append(f"<h2>Leaked by delay of the response</h2>{plots.curves('leaked', lines, 'hours of delay')}")
+    points = [(p.severity, p.precision) for p in e.thresholds]
+    parts.append(f"<h2>Precision by severity threshold</h2>{plots.bars('precision', points)}<h2>Timelines</h2>")
+    parts += [
+        f"<h3>{escape(c.campaign)}</h3>{plots.timeline(c.campaign, e.timelines[c.campaign])}" for c in e.campaigns
+    ]
+    return "".join(parts)
 
 
 def page(title: str, body: str) -> str:

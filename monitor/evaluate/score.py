@@ -172,6 +172,7 @@ class _Scorer:
             by_id[revision.alert_id].append(revision)
         self.alerts = [_Alert(r) for _, r in sorted(by_id.items())]
         self.log, self.row = log, {a: i for i, a in enumerate(log.accounts)}
+        self.weight = log.weight if log.weight is not None else np.ones(len(log.at), np.int64)
         self.truth = {t.account_id: t for t in truth}
         self.abusive = {a for a, t in self.truth.items() if t.abusive}
         self.campaigns: dict[str, set[str]] = defaultdict(set)
@@ -213,10 +214,11 @@ class _Scorer:
             # a hijacked account's own traffic, before the thief came, is not the thief's; a batch's results
             # come up to a day after the last request was accepted
             theft = at >= self.truth[account].first_ts
-            total += int(theft.sum())
+            each = self.weight[self.log.start[i] : self.log.start[i + 1]]
+            total += int(each[theft].sum())
             for k, delay in enumerate(DELAYS_H):
                 out = theft & (at < self.named.get(account, np.inf) + delay * 3600)
-                counts[k] += int(out.sum())
+                counts[k] += int(each[out].sum())
                 tokens[k] += int(size[out].sum())
         share = [c / total if total else 0.0 for c in counts]
         return total, tuple(Leak(d, counts[k], share[k], tokens[k]) for k, d in enumerate(DELAYS_H))
@@ -281,8 +283,8 @@ class _Scorer:
         true_core = accused & self.abusive
         return Evaluation(
             campaigns=campaigns, lone=self.lone(), confounders=confounders,
-            false_campaigns=_rate(sum(a.kind == "campaign" for a in wrong), account_days, log.days),
-            false_accounts=_rate(false_accounts, account_days, log.days), account_days=account_days, days=log.days,
+            false_campaigns=rate(sum(a.kind == "campaign" for a in wrong), account_days, log.days),
+            false_accounts=rate(false_accounts, account_days, log.days), account_days=account_days, days=log.days,
             population=len(log.accounts), core_precision=_ratio(len(true_core), len(accused)),
             core_recall=len(true_core) / len(self.abusive) if self.abusive else 1.0,
             thresholds=tuple(self._threshold(s) for s in LEVELS),
@@ -313,10 +315,11 @@ class _Scorer:
         for account in members:
             i = self.row.get(account)
             if i is not None:
-                at = log.at[log.start[i] : log.start[i + 1]]
-                at = at[at >= self.truth[account].first_ts]
-                sent += np.histogram(at, edges)[0]
-                stopped += np.histogram(at[at >= self.named.get(account, np.inf)], edges)[0]
+                at, each = (x[log.start[i] : log.start[i + 1]] for x in (log.at, self.weight))
+                theft = at >= self.truth[account].first_ts
+                after = theft & (at >= self.named.get(account, np.inf))
+                sent += np.histogram(at[theft], edges, weights=each[theft])[0].astype(np.int64)
+                stopped += np.histogram(at[after], edges, weights=each[after])[0].astype(np.int64)
         named = sorted(self.named[m] for m in members if m in self.named)
         return {"start": start, "end": end, "sent": sent.tolist(), "named": stopped.tolist(), "named_at": named}
 
@@ -327,7 +330,8 @@ def _mostly(core: Sequence[str], truth: dict[str, Truth]) -> str:
     return min(honest, key=lambda s: (-honest[s], s)) if honest else "background"
 
 
-def _rate(count: int, account_days: int, days: float) -> Rate:
+def rate(count: int, account_days: int, days: float) -> Rate:
+    """``count`` false alarms in so many honest account-days and days of log, as rates with their upper bounds."""
     upper, weeks, millions = poisson_upper(count), days / 7, max(account_days, 1) / 1e6
     return Rate(count, count / millions, upper / millions, count / weeks, upper / weeks)
 

@@ -60,15 +60,17 @@ def sources(prompts: Sequence[Path], trace: Sequence[Path]) -> Sources:
 
 
 def mmd_rows(real: Sources, window: int = 1500, per_group: int = 300) -> list[MmdRow]:
-    """The published MMD test on one population (the first benign file), and on tenants made of all benign groups.
+    """The published MMD test on one population, and on tenants made of all benign groups.
 
-    A group is a file, or a template of a file that has them, of at most ``per_group`` prompts (a population: ten
-    times as many). Few prompts make windows overlap, which flatters a window of 1,500.
+    The population is the benign file with most prompts of no ``group`` (the first where all have one). A group is
+    a file, or a template of a file that has them, of at most ``per_group`` prompts (a population: ten times as
+    many). Few prompts make windows overlap, which flatters a window of 1,500.
     """
     if not real.attacks:
         return []
     attacks = {name: _texts(path, 10 * per_group)[""] for name, path in sorted(real.attacks.items())}
-    population = {"": _texts(real.benign[0], 10 * per_group)[""]}
+    free = {path: _texts(path, 10 * per_group, by_group=True).get("", []) for path in real.benign}
+    population = {"": max(free.values(), key=len) or _texts(real.benign[0], 10 * per_group)[""]}
     tenants: dict[str, list[str]] = {}
     for path in real.benign:
         for group, texts in _texts(path, per_group, by_group=True).items():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -28,33 +28,36 @@ from .semireal import Sources, mmd_rows
 
 Backtest = Callable[[Path, Path, Path], Mapping[str, Any]]
 """(log, context, alerts to write) to the summary of contract 3; picklable where more than one process runs."""
-Spread = Callable[[Callable[["Job"], "Outcome"], Sequence["Job"]], Iterable["Outcome"]]
+Spread = Callable[[Callable[["Job"], Any], Sequence["Job"]], Iterable[Any]]
+"""As ``map``: of worlds to make first, then of runs."""
 Progress = Callable[[int, int, str], None]
 """Called with (jobs done, jobs in all, what was just done)."""
 
-ATTACKS = (
-    "S1",
-    "S2",
-    "S3",
-    "S4",
-    "S5",
-    "S6",
-    "S7",
-    "S8",
-    "S9",
-    "S10",
-    "S11",
-    "S13",
-    "S14",
-    "G1",
-    "P1",
-    "P2",
-    "P3",
-    "S0",
-)
+ATTACKS = (*(f"S{i}" for i in range(1, 12)), "S13", "S14", "G1", "P1", "P2", "P3", "S0")
 CONFOUNDERS = tuple(f"B{i}" for i in range(1, 16))
 MIXES = (0.01, 0.05, 0.10, 0.25, 1.0)
 SIZES = (10, 58, 100, 1000)
+
+
+SIDES = ("without", "with")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two worlds that differ in an attack on the detector itself; its cost is the recall lost on ``measured``."""
+
+    name: str
+    cast: tuple[str, ...]
+    measured: tuple[str, ...]
+    days: float
+
+
+PAIRS = (
+    # the poisoner drifts from day 3 to day 23, so a shorter world would hold nothing of him
+    Pair("P1 poisons", ("S1", "S4", "S5", "P1"), ("S1", "S4", "S5"), 10.0),
+    Pair("P2 glues", ("S1", "S4", "P2"), ("S1", "S4", "P2"), 4.0),
+)
+PAIR_ACCOUNTS = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +72,18 @@ class Size:
     sizes: tuple[int, ...] = ()
     ablations: tuple[str, ...] = ()
     fairness: bool = False
+    pairs: bool = False
 
 
 SUITES: Mapping[str, Size] = {
     "smoke": Size(600, 2.0, ("S1", "S4", "S5", "S10", "D1", "B1", "B3", "B4", "B5", "B6"), 300,
                   ablations=("metadata only",)),
-    "standard": Size(1000, 3.0, (*ATTACKS, *CONFOUNDERS), 300, MIXES, SIZES[:3], tuple(ablation.GROUPS), True),
-    "full": Size(6000, 14.0, (*ATTACKS, *CONFOUNDERS), 1500, MIXES, SIZES, tuple(ablation.GROUPS), True),
+    "standard": Size(1000, 3.0, (*ATTACKS, *CONFOUNDERS), 300, MIXES, SIZES, ablation.COARSE, True, True),
+    "full": Size(6000, 14.0, (*ATTACKS, *CONFOUNDERS), 1500, MIXES, SIZES, tuple(ablation.GROUPS), True, True),
 }  # fmt: skip
-"""``standard`` makes 450,000 requests a world and 19 runs of it or smaller ones, which at 6,000 requests a second on
-each of two cores is a quarter of an hour; ``full`` makes about 8 million, for a night."""
+"""``standard`` makes one world of 480,000 requests a seed, which the detector reads 14 times (ablations, parts off,
+fairness), and 13 smaller ones (mixes, sizes, pairs): 8 million requests in all. ``full`` reads 20 times one of about
+8 million, for a night; it alone takes each kind of link away by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +168,25 @@ def size_variant(accounts: int) -> Scenario:
     return full.model_copy(update={"accounts": accounts, "min_accounts": accounts})
 
 
+def pair_cast(pair: Pair, side: str) -> list[str | Scenario]:
+    """The cast of a side. Without P1 he is not there; without P2's glue her accounts have links of their own.
+
+    The attack stands last, so that everybody else is the same in both worlds.
+    """
+    *others, attack = pair.cast
+    if side == "with":
+        return [*others, attack]
+    if attack not in pair.measured:
+        return list(others)
+    plain = find([attack])[0]
+    groups = [g.model_copy(update={"links": g.links.model_copy(update={"copy_from": None})}) for g in plain.groups]
+    return [*others, plain.model_copy(update={"groups": groups})]
+
+
 def _cast(job: Job) -> list[str | Scenario]:
+    for pair in PAIRS:
+        if job.variant.startswith(f"{pair.name}, "):
+            return pair_cast(pair, job.variant.rsplit(", ")[-1])
     if job.variant.startswith("mix "):
         return [mix_variant(float(job.variant.split()[1]) / 100)]
     if job.variant.startswith("size "):
@@ -190,7 +213,7 @@ def run_job(job: Job) -> Outcome:
     log, context, truth = (folder / f"log{part}.ndjson" for part in ("", ".context", ".truth"))
     base = log
     if job.strip is not None:
-        log = folder / f"{job.name.replace(' ', '-')}.ndjson"
+        log = folder / f"{_slug(job.name)}.ndjson"
         ablation.rewrite(base, log, transform_of(job.strip, base))
     alerts = _alerts_of(job)
     summary: Mapping[str, Any] = {}
@@ -206,12 +229,16 @@ def run_job(job: Job) -> Outcome:
     return Outcome(job.name, job.seed, job.variant, evaluate(found, read_truth(truth), read_log([base])), summary)
 
 
+def _slug(name: str) -> str:
+    return name.replace(" ", "-").replace("%", "").replace(",", "")
+
+
 def _folder_of(job: Job) -> Path:
-    return job.folder / f"seed{job.seed}" / job.variant.replace(" ", "-").replace("%", "")
+    return job.folder / f"seed{job.seed}" / _slug(job.variant)
 
 
 def _alerts_of(job: Job) -> Path:
-    return _folder_of(job) / f"alerts-{job.name.replace(' ', '-').replace('%', '')}.ndjson"
+    return _folder_of(job) / f"alerts-{_slug(job.name)}.ndjson"
 
 
 def transform_of(name: str, log: Path) -> ablation.Transform:
@@ -227,7 +254,7 @@ def jobs_of(
 ) -> list[Job]:  # fmt: skip
     """All jobs of a suite; ``switched_off`` are the detector with a part of it off. ``BadInput`` for no such suite."""
     if suite not in SUITES:
-        raise BadInput([Problem("arguments", 0, f"no such suite; there are {', '.join(SUITES)}", "suite")])
+        raise BadInput([Problem("arguments", 0, f"no such suite; there are {', '.join(SUITES)}, nightly", "suite")])
     size, jobs = SUITES[suite], []
     for seed in seeds:
         jobs.append(Job("detector", seed, size, folder, backtest))
@@ -240,6 +267,10 @@ def jobs_of(
             jobs += [Job(n, seed, size, folder, backtest, strip=n) for n in TESTS]
         names = [f"mix {m:.0%}".replace("%", "") for m in size.mixes] + [f"size {n}" for n in size.sizes]
         jobs += [Job(n, seed, size, folder, backtest, variant=n) for n in names]
+        for pair in PAIRS if size.pairs else ():
+            small = replace(size, accounts=min(size.accounts, PAIR_ACCOUNTS), days=pair.days)
+            sides = [f"{pair.name}, {side}" for side in SIDES]
+            jobs += [Job(n, seed, small, folder, backtest, variant=n) for n in sides]
         real = semi_real or Sources()
         jobs += [
             Job(n, seed, size, folder, backtest, variant=n, prompts=files, trace=real.trace)
@@ -281,8 +312,7 @@ def run_suite(
                 outcomes.append(outcome)
                 _tell(progress, outcomes, jobs)
     else:
-        for job in worlds:
-            _world(job)
+        list((spread or map)(_world, worlds))
         for outcome in (spread or map)(run_job, jobs):
             outcomes.append(outcome)
             _tell(progress, outcomes, jobs)

@@ -13,14 +13,17 @@ import numpy.typing as npt
 import polars as pl
 
 from monitor.features.kernel import EXEMPLAR_BYTES, EXEMPLARS, MINHASH_BYTES, MODELS, RING, TOTALS, Accounts
+from monitor.features.recent import OPINIONS
+from monitor.vectors import SET_SIZE
 
 _FIRST = 1024
 
 
 class AccountTable:
-    """Slots and per-account arrays; ``ticks_a_minute`` sets the length of the one-minute ring."""
+    """Slots and per-account arrays; ``ticks_a_minute`` sets the length of the one-minute ring, ``width`` the bytes of
+    a request's vector."""
 
-    def __init__(self, ticks_a_minute: int):
+    def __init__(self, ticks_a_minute: int, width: int):
         self._slots: dict[tuple[int, str], int] = {}
         self._names: list[str | None] = []
         self._free: list[int] = []
@@ -41,6 +44,11 @@ class AccountTable:
             exemplar_key=np.zeros((n, EXEMPLARS), np.uint64),
             exemplar_id=np.zeros((n, EXEMPLARS, EXEMPLAR_BYTES), np.uint8),
             models=np.full((n, MODELS), -1, np.int16),
+            recent=np.zeros((n, SET_SIZE, width), np.uint8),
+            recent_n=np.zeros(n, np.int64),
+            judged_n=np.full(n, -1, np.int64),
+            judged_ms=np.full(n, -1, np.int64),
+            opinion=np.full((n, OPINIONS), np.nan, np.float32),
         )
 
     def __len__(self) -> int:
@@ -55,6 +63,10 @@ class AccountTable:
     def nbytes(self) -> int:
         """Bytes of the arrays."""
         return sum(a.nbytes for a in self.arrays)
+
+    def find(self, partition: int, subject: str) -> int | None:
+        """The slot of a subject, if it has one."""
+        return self._slots.get((partition, subject))
 
     def name(self, slot: int) -> str:
         """The subject of a slot in use."""
@@ -122,7 +134,10 @@ class AccountTable:
             array.resize((old * 2, *array.shape[1:]), refcheck=False)
             if field in _UNKNOWN:
                 array[old:] = -1
+        self.arrays.opinion[old:] = np.nan
 
 
-_UNKNOWN = frozenset({"partition", "first_ms", "last_ms", "created_ms", "tick_at", "exemplar_day", "models"})
+_UNKNOWN = frozenset(
+    {"partition", "first_ms", "last_ms", "created_ms", "tick_at", "exemplar_day", "models", "judged_n", "judged_ms"}
+)
 """Arrays whose empty value is -1."""

@@ -56,7 +56,7 @@ _REST = (
     _c("link_bits", "linkage", "bits", "median rarity of what ties a member to the others, the rarest value of each "
        "group of links added up", raw="payment_fp ip account_created_at contact_domain referral_fp"),
     _c("attested_share", "linkage", "share", "tenants tied by a link that the provider attests: payment, address, "
-       "creation, reasoning blob", raw="payment_fp ip account_created_at reasoning_blob_fp", high=1),
+       "creation", raw="payment_fp ip account_created_at", high=1),
     _c("payment_link_share", "linkage", "share", "tenants that share a means of payment", needs="payment_fp", high=1),
     _c("network_link_share", "linkage", "share", "tenants that share an address prefix or system", needs="ip", high=1),
     _c("creation_link_share", "linkage", "share", "tenants made within hours of one another",

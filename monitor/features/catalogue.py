@@ -284,6 +284,8 @@ _SCORES = (
        high=1),
     _f("classifier_stolen_key", "classifier", "probability", "ONNX classifier: stolen key; null without a model",
        high=1),
+    _f("classifier_evaluation", "classifier", "probability", "ONNX classifier: evaluation; null without a model",
+       high=1),
 )  # fmt: skip
 
 ACCOUNT_FEATURES = Catalogue(

@@ -6,7 +6,7 @@ compiled loop folds them into panes and reads the windows, Polars derives the ca
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -31,9 +31,11 @@ from monitor.features.kernel import (
     fold,
 )
 from monitor.features.panes import minute_hour_day, unlink
+from monitor.features.recent import carried, set_column
 from monitor.features.strings import fixed_bytes, stable_hash
 from monitor.jit import warmup
-from monitor.records import EVENT_SCHEMA, ROW_KEYS
+from monitor.records import EVENT_SCHEMA, REQUEST_SET, ROW_KEYS
+from monitor.vectors import FLAGS_READ, GAP, NOVELTY, SET_SIZE, VectorLayout
 
 TOTAL_COLUMNS = (
     "total_requests", "total_input_tokens", "total_output_tokens", "total_reasoning_tokens", "total_cost_microusd",
@@ -64,7 +66,8 @@ class FeatureEngine:
         self.options = options
         self._tick_ms = options.tick_s * 1000
         self._idle_ms = int(options.idle_days * 86_400_000)
-        self.accounts = AccountTable(60 // options.tick_s)
+        self._vectors, self._codes = VectorLayout(tuple(text.shape), tuple(text.lexicon)), codes
+        self.accounts = AccountTable(60 // options.tick_s, self._vectors.width)
         self.minute, self.hour, self.day = minute_hour_day()
         self.blobs = BlobTable(self._tick_ms)
         self._models: dict[str, int] = {}
@@ -81,7 +84,8 @@ class FeatureEngine:
             near=narrow("n_near"), gap2=wide("gap2"), bits_models=agg.BITS_HOUR.index("models"),
             day_narrow=len(agg.NARROW_DAY),
             day_wide=len(agg.WIDE_DAY), day_bits=len(agg.BITS_DAY), minute_narrow=len(agg.NARROW_MINUTE),
-            minute_wide=len(agg.WIDE_MINUTE),
+            minute_wide=len(agg.WIDE_MINUTE), novelty=self._vectors.index(NOVELTY),
+            vector_gap=self._vectors.index(GAP),
         )  # fmt: skip
 
     @staticmethod
@@ -97,7 +101,7 @@ class FeatureEngine:
         ``horizon_ms``: each partition's watermark, before which no event can come; it only decides what may be
         forgotten. ``product_seen`` (subject, product_seen_ms, sorted by time) joins first-party telemetry as
         of the row's last event. Columns: ROW_KEYS,
-        the catalogue's features, TOTAL_COLUMNS, ``origin`` (for :meth:`exemplars` and :meth:`models`).
+        the catalogue's features, TOTAL_COLUMNS, ``origin`` (for :meth:`exemplars` and :meth:`models`), REQUEST_SET.
         """
         if events.is_empty():
             return self.empty()
@@ -121,7 +125,20 @@ class FeatureEngine:
     def empty(self) -> pl.DataFrame:
         """A frame of rows without a row."""
         schema = {**ROW_KEYS, **{n: pl.Float64() for n in ACCOUNT_FEATURES.names}}
-        return pl.DataFrame(schema={**schema, **{n: pl.Int64() for n in (*TOTAL_COLUMNS, "origin")}})
+        whole = {n: pl.Int64() for n in (*TOTAL_COLUMNS, "origin")}
+        return pl.DataFrame(schema={**schema, **whole, REQUEST_SET: pl.Binary()})
+
+    def carry(self, scored: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+        """``scored`` (rows of the last update, all of an account's in order of time) with the ``columns`` (at most 8)
+        of rows that were not due filled by what the account's last due row got; remembered for the rows to come."""
+        if scored.is_empty():
+            return scored
+        origin = scored["origin"].to_numpy()
+        slots = self._last.slot[origin]
+        values = scored.select(pl.col(c).fill_null(float("nan")) for c in columns).to_numpy()
+        filled = carried(slots, self._last.due[origin], values, self.accounts.arrays.opinion)
+        self.accounts.arrays.dirty[slots] = 1
+        return scored.with_columns(pl.Series(c, filled[:, i], nan_to_null=True) for i, c in enumerate(columns))
 
     def exemplars(self, origin: int) -> list[str]:
         """Up to 8 request ids of the last two days as of a row of the last update (its ``origin``), by keyed hash."""
@@ -133,6 +150,16 @@ class FeatureEngine:
         """Models that had answered the subject with success by a row of the last update, at most 8, by name."""
         names = list(self._models)
         return sorted(names[m] for m in self._last.models[origin].tolist() if m >= 0)
+
+    def recent(self, partition: int, subject: str) -> npt.NDArray[np.uint8]:
+        """The subject's last requests as vectors, oldest first: uint8 [0 to 32, width]; none for one without state."""
+        slot = self.accounts.find(partition, subject)
+        if slot is None:
+            return np.zeros((0, self._vectors.width), np.uint8)
+        a = self.accounts.arrays
+        n = int(a.recent_n[slot])
+        last: npt.NDArray[np.uint8] = a.recent[slot, np.arange(max(n - SET_SIZE, 0), n) % SET_SIZE]
+        return last
 
     @property
     def nbytes(self) -> int:
@@ -199,6 +226,7 @@ class FeatureEngine:
             key=flags["key"].to_numpy(),
             request_id=fixed_bytes(events["request_id"], EXEMPLAR_BYTES),
             model=models.fill_null(-1).to_numpy(),
+            vector=self._vectors.pack(events, self._codes),
         )
 
     def make_room(self, rows: int, horizon_ms: Mapping[int, int] = MappingProxyType({})) -> None:
@@ -251,6 +279,9 @@ class FeatureEngine:
             exemplar_key=np.zeros((rows, EXEMPLARS), np.uint64),
             exemplar_id=np.zeros((rows, EXEMPLARS, EXEMPLAR_BYTES), np.uint8),
             models=np.zeros((rows, MODELS), np.int16),
+            set_end=ints(rows), due=np.zeros(rows, np.uint8),
+            # room for a set in every row; of what is not written the system makes no memory
+            sets=np.empty(rows * SET_SIZE * self._vectors.width, np.uint8),
         )  # fmt: skip
 
     def _rows(self, out: Windows, rows: int, product_seen: pl.DataFrame | None) -> pl.DataFrame:
@@ -283,6 +314,7 @@ class FeatureEngine:
                 **block("w_", agg.BITS_DAY, out.week_bits),
                 **block("w_hour_", tuple(map(str, range(24))), out.week_hours),
                 **block("", TOTAL_COLUMNS, out.totals),
+                REQUEST_SET: set_column(REQUEST_SET, out.set_end[:rows], out.due[:rows], out.sets),
             }
         )
         if product_seen is None or product_seen.is_empty():
@@ -293,7 +325,7 @@ class FeatureEngine:
                 seen, left_on="t_ms", right_on="_at", by="subject", check_sortedness=False
             )
         return frame.select(
-            "subject", "partition", "tick", "t_ms", self._class, *self._derive, *TOTAL_COLUMNS, "origin"
+            "subject", "partition", "tick", "t_ms", self._class, *self._derive, *TOTAL_COLUMNS, "origin", REQUEST_SET
         ).sort("partition", "tick", "subject")
 
 
@@ -309,7 +341,7 @@ def _warm() -> None:
             return pl.lit(False)
 
     codes = dict.fromkeys(("batch", "length", "json", "json_schema", "high"), 1)
-    engine = FeatureEngine(FeatureOptions(), _Any([], []), codes)
+    engine = FeatureEngine(FeatureOptions(), _Any([], FLAGS_READ), codes)
     row = {
         "partition": 0, "t_ms": 0, "tick": 0, "subject": "a", "request_id": "r", "model": "m", "status": 200,
         "input_tokens": 1, "output_tokens": 1, "blobs": [1], "conversation": 1,

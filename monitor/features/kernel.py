@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from monitor.features.aggregates import TEMPLATE_BUCKETS as BUCKETS
 from monitor.features.panes import INT32_MAX, LevelView, find_or_begin, unlink
+from monitor.features.recent import judge, remember
 from monitor.jit import njit
 
 RING = 32
@@ -47,6 +48,11 @@ class Accounts(NamedTuple):
     exemplar_key: npt.NDArray[np.uint64]
     exemplar_id: npt.NDArray[np.uint8]
     models: npt.NDArray[np.int16]
+    recent: npt.NDArray[np.uint8]
+    recent_n: npt.NDArray[np.int64]
+    judged_n: npt.NDArray[np.int64]
+    judged_ms: npt.NDArray[np.int64]
+    opinion: npt.NDArray[np.float32]
 
 
 class Events(NamedTuple):
@@ -67,6 +73,7 @@ class Events(NamedTuple):
     key: npt.NDArray[np.uint64]
     request_id: npt.NDArray[np.uint8]
     model: npt.NDArray[np.int16]
+    vector: npt.NDArray[np.uint8]
 
 
 class Columns(NamedTuple):
@@ -88,6 +95,8 @@ class Columns(NamedTuple):
     day_bits: int
     minute_narrow: int
     minute_wide: int
+    novelty: int
+    vector_gap: int
 
 
 class Windows(NamedTuple):
@@ -115,6 +124,9 @@ class Windows(NamedTuple):
     exemplar_key: npt.NDArray[np.uint64]
     exemplar_id: npt.NDArray[np.uint8]
     models: npt.NDArray[np.int16]
+    set_end: npt.NDArray[np.int64]
+    due: npt.NDArray[np.uint8]
+    sets: npt.NDArray[np.uint8]
 
 
 @njit
@@ -139,6 +151,12 @@ def _reset(s: int, accounts: Accounts, minute: LevelView, hour: LevelView, day: 
             accounts.exemplar_id[s, c, b] = 0
     for c in range(MODELS):
         accounts.models[s, c] = -1
+    # What lies in `recent` is not looked at beyond `recent_n`.
+    accounts.recent_n[s] = 0
+    accounts.judged_n[s] = -1
+    accounts.judged_ms[s] = -1
+    for c in range(accounts.opinion.shape[1]):
+        accounts.opinion[s, c] = np.nan
     unlink(s, minute)
     unlink(s, hour)
     unlink(s, day)
@@ -357,6 +375,7 @@ def fold(
             narrow[cols.model + np.int64(events.bits[i, cols.bits_models] & np.uint64(7))] += 1
             t = events.t_ms[i]
             last = accounts.last_ms[s]
+            gap = np.int64(-1)
             if last >= 0 and events.narrow[i, cols.batch] == 0:
                 gap = _log2_eighths(max(t - last, 0))
                 narrow[cols.gap_n] += 1
@@ -365,11 +384,15 @@ def fold(
             accounts.last_ms[s] = max(last, t)
             if events.created_ms[i] >= 0:
                 accounts.created_ms[s] = events.created_ms[i]
+            found = -1
             if events.first[i]:
                 found = _remember_first_turn(s, events.exact[i], events.minhash[i], accounts)
                 narrow[cols.first] += 1
                 narrow[cols.exact] += found == 1
                 narrow[cols.near] += found == 2
+            remember(
+                s, events.vector[i], found, int(gap), cols.novelty, cols.vector_gap, accounts.recent, accounts.recent_n
+            )
             if events.request_id[i, 0] != 0:
                 _remember_example(s, k * tick_ms // 86_400_000, events.key[i], events.request_id[i], accounts)
             if events.model[i] >= 0:
@@ -400,5 +423,9 @@ def fold(
         out.tick[r] = k
         out.t_ms[r] = events.t_ms[i - 1]
         _window(r, s, tick_ms, ticks_a_minute, k, accounts, minute, hour, day, cols, out)
+        judge(
+            r, s, tick_ms, k, accounts.recent, accounts.recent_n, accounts.judged_n, accounts.judged_ms,
+            out.set_end, out.due, out.sets,
+        )  # fmt: skip
         r += 1
     return r

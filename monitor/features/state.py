@@ -20,7 +20,7 @@ from monitor.jit import njit
 if TYPE_CHECKING:
     from monitor.features.engine import FeatureEngine
 
-KIND, VERSION = "features", 2
+KIND, VERSION = "features", 3
 _LEVELS = ("minute", "hour", "day")
 _PANE_FIELDS = ("time", "narrow", "wide", "bits", "hours")
 _SKIPPED = ("partition", "dirty")

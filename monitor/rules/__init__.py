@@ -4,6 +4,7 @@
 this process) and gives firings. Imports no sibling: the catalogue of features is handed in.
 """
 
+from .counterfactual import changes
 from .hold import HoldState
 from .infile import CaseResult, run_tests
 from .load import content_hash, load_rules, packaged_rules
@@ -11,6 +12,6 @@ from .model import Evaluation, Rule, RuleSet
 from .reload import Reload, Reloader
 
 __all__ = [
-    "CaseResult", "Evaluation", "HoldState", "Reload", "Reloader", "Rule", "RuleSet", "content_hash", "load_rules",
-    "packaged_rules", "run_tests",
+    "CaseResult", "Evaluation", "HoldState", "Reload", "Reloader", "Rule", "RuleSet", "changes", "content_hash",
+    "load_rules", "packaged_rules", "run_tests",
 ]  # fmt: skip

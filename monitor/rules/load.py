@@ -105,6 +105,7 @@ class _Loader:
         return RuleSet(
             rules=rules, policy=policy, hash=content_hash(files),
             needs={name: feature.needs for name, feature in self.catalogue.by_name.items()},
+            ranges={name: (feature.low, feature.high) for name, feature in self.catalogue.by_name.items()},
             files=tuple(str(source.path) for _, source in self.documents),
             warnings=tuple(self._unused(used)),
         )  # fmt: skip

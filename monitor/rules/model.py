@@ -135,6 +135,7 @@ class RuleSet:
     policy: Policy
     hash: str
     needs: Mapping[str, tuple[str, ...]] = field(repr=False)
+    ranges: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict, repr=False)
     files: tuple[str, ...] = ()
     warnings: tuple[Problem, ...] = ()
 
@@ -145,6 +146,10 @@ class RuleSet:
     def active(self) -> tuple[Rule, ...]:
         """Rules that are evaluated: mode alert or shadow."""
         return tuple(rule for rule in self.rules.values() if rule.mode != "off")
+
+    def bounds(self, feature: str) -> tuple[float | None, float | None]:
+        """Range of a feature as the catalogue has it, None for an open end."""
+        return self.ranges.get(feature, (None, None))
 
     def of(self, over: str) -> tuple[Rule, ...]:
         """Rules that are evaluated over ``account`` or ``campaign`` rows."""

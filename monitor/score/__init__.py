@@ -6,6 +6,7 @@ river and onnxruntime are imported in this package only.
 """
 
 from monitor.score.classifier import ClassifierStatus
+from monitor.score.manifest import packaged_model
 from monitor.score.options import (
     ANOMALY_COLUMNS,
     CLASSIFIER_COLUMNS,
@@ -26,4 +27,5 @@ __all__ = [
     "ScoreOptions",
     "Scorer",
     "ScorerStatus",
+    "packaged_model",
 ]

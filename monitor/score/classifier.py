@@ -1,58 +1,34 @@
-"""The ONNX classifier: one checked model, run in bulk, with a second one in its shadow. onnxruntime lives here.
+"""The ONNX classifier: one checked model, run in bulk, with a second one in its shadow.
 
-Inactive, and saying why, until a model is configured: the columns are null then. Knows the manifest and matrices;
-what a feature means, and when a reload may take effect (an epoch boundary), is its caller's.
+A model reads aggregates alone, or aggregates and a set of requests (an account's last 32, or up to 128 of a
+campaign's pool, by the same weights). Inactive, and saying why, where none is configured: the columns are null then.
+Knows the manifest and matrices; what a feature means, when a row brings a set, and when a reload may take effect (an
+epoch boundary), is its caller's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from monitor.errors import BadInput, DependencyDown, Problem
-from monitor.score.manifest import MANIFEST, MODEL, Manifest, ModelFiles, locate, read
+from monitor.errors import BadInput, Problem
+from monitor.records import REQUEST_SET
+from monitor.score.manifest import MANIFEST, MODEL, POOL, Manifest, ModelFiles, locate, read, stamp_of
 from monitor.score.options import CLASSIFIER_COLUMNS, ClassifierOptions, Vocabulary
-
-if TYPE_CHECKING:
-    import onnxruntime as ort  # type: ignore[import-untyped]  # ships no types
+from monitor.score.runtime import Runner, check_runtimes, installed_runtimes, open_model, runtime_errors
+from monitor.vectors import VectorLayout, unpack
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
+U8 = npt.NDArray[np.uint8]
+Bools = npt.NDArray[np.bool_]
 
-PROVIDERS: Mapping[str, str] = {
-    "tensorrt": "TensorrtExecutionProvider", "cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider",
-}  # fmt: skip
-_DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 _DISAGREE = 0.1
-
-
-def installed_runtimes() -> tuple[str, ...]:
-    """Which distributions of ONNX Runtime are installed."""
-    found = []
-    for name in _DISTRIBUTIONS:
-        try:
-            metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-        found.append(name)
-    return tuple(found)
-
-
-def check_runtimes(installed: Collection[str]) -> None:
-    """Raises DependencyDown unless exactly one distribution is there: two overwrite each other's files, and which
-    one then answers (most often the one without a GPU) is chance."""
-    if len(installed) == 1:
-        return
-    if installed:
-        remedy = "pip uninstall -y onnxruntime onnxruntime-gpu, then install the one you want"
-        raise DependencyDown(f"onnxruntime and onnxruntime-gpu are both installed and overwrite each other: {remedy}")
-    raise DependencyDown("a classifier is configured, but ONNX Runtime is not installed: pip install onnxruntime")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +49,8 @@ class ClassifierStatus:
 @dataclass(slots=True)
 class _Model:
     files: ModelFiles
-    session: ort.InferenceSession
-    fallback: str | None
+    runner: Runner
+    pool: Runner | None
     defaults: F32 = field(init=False)
 
     def __post_init__(self) -> None:
@@ -84,57 +60,78 @@ class _Model:
     def manifest(self) -> Manifest:
         return self.files.manifest
 
-    def infer(self, rows: F32, buckets: Sequence[int]) -> dict[str, F64]:
-        """Column -> one value a row of [n, F] (NaN: not known); NaN where a row knows too little."""
+    def infer(self, rows: F32, events: U8 | None = None, mask: U8 | None = None) -> dict[str, F64]:
+        """Column -> one value a row of aggregates [n, F] (NaN: not known) and, where the model reads them, events
+        [n, K, D] with their mask [n, K]; NaN where a row knows too little."""
         manifest, known = self.manifest, ~np.isnan(rows)
-        judged = np.flatnonzero(known.mean(axis=1) >= manifest.nulls.min_known) if len(rows) else np.empty(0, np.int64)
+        enough = known.mean(axis=1) >= manifest.nulls.min_known
+        runner = self.runner
+        feed: dict[str, npt.NDArray[Any]] = {}
+        pad: dict[str, npt.NDArray[Any]] = {}
+        if manifest.sets is not None:
+            assert events is not None
+            assert mask is not None
+            enough &= mask.sum(axis=1) >= manifest.sets.min_events
+            if events.shape[1] > manifest.sets.size:
+                assert self.pool is not None
+                runner = self.pool
+            events, mask = _widened(events, mask, manifest.sets.size if runner is self.runner else manifest.sets.pool)
+            feed = {manifest.name_of("events"): events, manifest.name_of("events_mask"): mask}
+            pad = {name: np.zeros(1, np.uint8) for name in feed}
+        judged = np.flatnonzero(enough) if len(rows) else np.empty(0, np.int64)
         out = {c: np.full(len(rows), np.nan) for c in manifest.columns}
-        filled = np.where(known, rows, self.defaults).astype(np.float32)
-        at = 0
-        while at < len(judged):
-            # Always a whole bucket: shapes stay few, and a row's result cannot depend on a batch's odd size.
-            left = len(judged) - at
-            size = next((b for b in buckets if b >= left), buckets[-1])
-            chosen = judged[at : at + size]
-            for column, values in self._run(filled[chosen], known[chosen], size).items():
-                out[column][chosen] = values[: len(chosen)]
-            at += size
-        return out
-
-    def _run(self, rows: F32, known: npt.NDArray[np.bool_], size: int) -> dict[str, F64]:
-        manifest = self.manifest
-        batch = np.tile(self.defaults, (size, 1))
-        batch[: len(rows)] = rows
-        feed = {manifest.input("aggregates"): batch}
-        mask_name = manifest.input("mask")
-        if mask_name is not None:
-            mask = np.zeros_like(batch)
-            mask[: len(rows)] = known
-            feed[mask_name] = mask
-        answers = self.session.run([o.name for o in manifest.outputs], feed)
-        out = {}
-        for output, answer in zip(manifest.outputs, answers, strict=True):
-            table = np.asarray(answer, np.float64).reshape(size, len(output.columns))
+        if not len(judged):
+            return out
+        feed = {name: array[judged] for name, array in feed.items()}
+        feed[manifest.name_of("aggregates")] = np.where(known, rows, self.defaults).astype(np.float32)[judged]
+        pad[manifest.name_of("aggregates")] = self.defaults
+        if manifest.input("mask") is not None:
+            feed[manifest.name_of("mask")] = known.astype(np.float32)[judged]
+            pad[manifest.name_of("mask")] = np.zeros(1, np.float32)
+        answers = runner.run(feed, pad)
+        for output in manifest.outputs:
+            table = np.asarray(answers[output.name], np.float64).reshape(len(judged), len(output.columns))
             for i, column in enumerate(output.columns):
                 if column:
                     values = table[:, i]
                     # not a probability: no opinion (a graph's own rounding at the ends is let through)
                     sane = np.isfinite(values) & (values >= -1e-6) & (values <= 1 + 1e-6)
-                    out[column] = np.where(sane, np.clip(values, 0.0, 1.0), np.nan)
+                    out[column][judged] = np.where(sane, np.clip(values, 0.0, 1.0), np.nan)
+        return out
+
+    def of_frame(self, frame: pl.DataFrame) -> dict[str, F64]:
+        """:meth:`infer` of rows; a model that reads sets has no opinion of a row without one."""
+        manifest = self.manifest
+        if manifest.sets is None:
+            return self.infer(_matrix(frame, manifest.features))
+        out = {c: np.full(frame.height, np.nan) for c in manifest.columns}
+        if REQUEST_SET not in frame.columns:
+            return out
+        at = np.flatnonzero(frame[REQUEST_SET].is_not_null().to_numpy())
+        if len(at):
+            part = frame[at]
+            events, mask = unpack(part[REQUEST_SET], manifest.sets.width, manifest.sets.size)
+            for column, values in self.infer(_matrix(part, manifest.features), events, mask).items():
+                out[column][at] = values
         return out
 
 
 class Classifier:
-    """The configured model, or none. A model that is not fit to serve is refused: BadInput, all problems."""
+    """The configured model, or none. A model that is not fit to serve is refused: BadInput, all problems.
 
-    def __init__(self, options: ClassifierOptions, catalogue: Vocabulary):
-        self._options, self._catalogue = options, catalogue
+    ``layout`` is that of the vectors in the rows' sets; without it models that read sets are refused.
+    """
+
+    def __init__(self, options: ClassifierOptions, catalogue: Vocabulary, layout: VectorLayout | None = None):
+        self._options, self._catalogue, self._layout = options, catalogue, layout
         self._active: _Model | None = None
         self._shadow: _Model | None = None
         self._inactive: str | None = "no model is configured (score.classifier.model_dir)"
+        self._stamp: tuple[tuple[str, int, int], ...] = ()
         self._failures = self._shadow_rows = self._shadow_differs = 0
         if options.model_dir is not None:
             check_runtimes(installed_runtimes())
+            self._stamp = stamp_of(options.model_dir)
             self._active, self._shadow = self._load()
             self._inactive = None
 
@@ -143,11 +140,25 @@ class Classifier:
         """Columns that the active model fills."""
         return self._active.manifest.columns if self._active else ()
 
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The aggregates that the active model reads, in the order of the columns of :meth:`score_sets`."""
+        return tuple(self._active.manifest.features) if self._active else ()
+
+    @property
+    def reads_sets(self) -> bool:
+        """Whether only rows with a set get an opinion."""
+        return self._active is not None and self._active.manifest.sets is not None
+
     def refresh(self) -> tuple[bool, tuple[Problem, ...]]:
         """Look at ``CURRENT`` and ``SHADOW`` again: whether another model serves now, and why not where one that
         was chosen is unfit (the one that serves goes on). Call at an epoch boundary."""
         if self._options.model_dir is None:
             return False, ()
+        stamp = stamp_of(self._options.model_dir)
+        if stamp == self._stamp:  # once an epoch: a backtest of weeks has a thousand
+            return False, ()
+        self._stamp = stamp
         try:
             active, shadow = self._load()
         except BadInput as error:
@@ -162,13 +173,40 @@ class Classifier:
         """Every classifier column, [rows], 0 to 1, NaN for no opinion. Pure."""
         out = {name: np.full(frame.height, np.nan) for name in CLASSIFIER_COLUMNS}
         if self._active is not None and frame.height:
-            try:
-                out.update(self._active.infer(_matrix(frame, self._active.manifest.features), self._options.buckets))
-                self._inactive = None
-            except _runtime_errors() as error:  # a GPU that ran out of memory, say: null, counted, and said
-                self._failures += 1
-                self._inactive = f"inference of {self._active.manifest.label} failed ({type(error).__name__})"
+            out.update(self._tried(lambda model: model.of_frame(frame)))
         return out
+
+    def score_sets(self, events: U8, mask: npt.NDArray[Any], aggregates: F32) -> dict[str, F64]:
+        """Every classifier column of sets that are no account's: a campaign's pool.
+
+        ``events`` uint8 [n, K, D] are vectors of the layout, K up to 128; ``mask`` [n, K] is true where one is there;
+        ``aggregates`` float32 [n, F] are the members' :attr:`features`, averaged as the caller sees fit, NaN where not
+        known. Values 0 to 1, NaN for no opinion. Raises ValueError for other shapes. Pure.
+        """
+        out = {name: np.full(len(events), np.nan) for name in CLASSIFIER_COLUMNS}
+        if self._active is None or self._active.manifest.sets is None or not len(events):
+            return out
+        sets = self._active.manifest.sets
+        n, size, width = events.shape
+        if width != sets.width or size > sets.pool or mask.shape != (n, size):
+            raise ValueError(f"sets are at most {sets.pool} vectors of {sets.width} bytes, with a mask of each")
+        if aggregates.shape != (n, len(self.features)):
+            raise ValueError(f"aggregates must be [{n}, {len(self.features)}], in the order of `features`")
+        rows = np.where(np.isfinite(aggregates), aggregates, np.nan).astype(np.float32)
+        flags = (np.asarray(mask) > 0).astype(np.uint8)
+        out.update(self._tried(lambda model: model.infer(rows, np.asarray(events, np.uint8), flags)))
+        return out
+
+    def _tried(self, ask: Any) -> Mapping[str, F64]:
+        assert self._active is not None
+        try:
+            answers: Mapping[str, F64] = ask(self._active)
+        except runtime_errors() as error:  # a GPU that ran out of memory, say: null, counted, and said
+            self._failures += 1
+            self._inactive = f"inference of {self._active.manifest.label} failed ({type(error).__name__})"
+            return {}
+        self._inactive = None
+        return answers
 
     def compare(self, frame: pl.DataFrame) -> None:
         """Run the shadow model on a frame that was scored, and count where it disagrees."""
@@ -176,15 +214,16 @@ class Classifier:
             return
         differs = np.zeros(frame.height, np.bool_)
         try:
-            answers = self._shadow.infer(_matrix(frame, self._shadow.manifest.features), self._options.buckets)
-        except _runtime_errors():
+            answers = self._shadow.of_frame(frame)
+        except runtime_errors():
             self._failures += 1
             return
         for name, values in answers.items():
             if name in frame.columns:
                 theirs = frame.get_column(name).cast(pl.Float64).to_numpy()
                 differs |= np.abs(values - theirs) > _DISAGREE
-        self._shadow_rows += frame.height
+        due = frame[REQUEST_SET].is_not_null().sum() if self._shadow.manifest.sets is not None else frame.height
+        self._shadow_rows += int(due)
         self._shadow_differs += int(differs.sum())
 
     def status(self) -> ClassifierStatus:
@@ -193,8 +232,8 @@ class Classifier:
         return ClassifierStatus(
             active.manifest.label if active else None,
             shadow.manifest.label if shadow else None,
-            tuple(active.session.get_providers()) if active else (),
-            active.fallback if active else None,
+            tuple(active.runner.session.get_providers()) if active else (),
+            active.runner.fallback if active else None,
             self._inactive, self._failures, self._shadow_rows, self._shadow_differs,
         )  # fmt: skip
 
@@ -205,12 +244,15 @@ class Classifier:
         return active, self._one(shadow_dir, self._shadow) if shadow_dir else None
 
     def _one(self, directory: Any, loaded: _Model | None) -> _Model:
-        files = read(directory, self._catalogue)
+        files = read(directory, self._catalogue, self._layout)
         if loaded is not None and loaded.files.digest == files.digest:
             return loaded
-        model = _open(files, self._options)
+        pool = None
+        if files.pool:
+            pool = open_model(files.pool, str(files.directory / POOL), self._options)
+        model = _Model(files, open_model(files.model, str(files.directory / MODEL), self._options), pool)
         _check_shapes(model)
-        _check_golden(model, self._options.buckets)
+        _check_golden(model)
         return model
 
 
@@ -228,89 +270,73 @@ def _matrix(frame: pl.DataFrame, names: Sequence[str]) -> F32:
     return out
 
 
-def _runtime_errors() -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises: its binding makes a class of each status code, without a common base of its own."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state  # type: ignore[import-untyped]  # ships no types
-
-    found = (getattr(state, name) for name in dir(state))
-    return tuple(c for c in found if isinstance(c, type) and issubclass(c, Exception))
-
-
-def _open(files: ModelFiles, options: ClassifierOptions) -> _Model:
-    """A session on the wanted providers. ONNX Runtime falls back to the CPU with a log line only, so what the
-    session says is compared with what was asked."""
-    import onnxruntime as ort
-
-    path = str(files.directory / MODEL)
-    available = ort.get_available_providers()
-    wanted = [PROVIDERS[p] for p in options.providers]
-    usable = [p for p in wanted if p in available]
-    settings = ort.SessionOptions()
-    settings.intra_op_num_threads = options.threads  # the default takes every core, and fights with Polars
-    settings.inter_op_num_threads = 1
-    # The fall-back is said below, once, and not as coloured lines of C++ (the provider's go to the default logger).
-    settings.log_severity_level = 4
-    ort.set_default_logger_severity(4)
-    if options.require_gpu:
-        settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        usable = [p for p in usable if p != PROVIDERS["cpu"]]
-        if not usable:
-            have = ", ".join(available)
-            raise BadInput([Problem(path, 0, f"require_gpu is set, but this ONNX Runtime has only {have}")])
-    refusals: tuple[type[Exception], ...] = (*_runtime_errors(), ValueError, RuntimeError)
-    try:
-        session = ort.InferenceSession(files.model, settings, providers=usable or [PROVIDERS["cpu"]])
-    except refusals as error:
-        remedy = "see `monitor doctor` for the GPU" if options.require_gpu else "export it anew with opset 18"
-        raise BadInput([Problem(path, 0, f"ONNX Runtime refuses it ({type(error).__name__}): {remedy}")]) from error
-    got = session.get_providers()
-    if options.require_gpu and got[0] == PROVIDERS["cpu"]:
-        message = "require_gpu is set, but the session runs on the CPU: see `monitor doctor` for the driver and CUDA"
-        raise BadInput([Problem(path, 0, message)])
-    fallback = None
-    if got[0] != wanted[0]:
-        why = "is not in this ONNX Runtime" if wanted[0] not in available else "could not be started (driver or CUDA)"
-        fallback = f"{wanted[0]} {why}: running on {got[0]}"
-    return _Model(files, session, fallback)
+def _widened(events: U8, mask: U8, size: int) -> tuple[U8, U8]:
+    """Sets of ``size`` vectors: empty ones behind."""
+    missing = ((0, 0), (0, size - events.shape[1]))
+    return (np.pad(events, (*missing, (0, 0))), np.pad(mask, missing)) if missing[1][1] else (events, mask)
 
 
 def _check_shapes(model: _Model) -> None:
-    """The graph's inputs and outputs are those of the manifest, by name, type and shape."""
+    """The graphs' inputs and outputs are those of the manifest, by name, type and shape."""
     manifest, path = model.manifest, str(model.files.directory / MANIFEST)
     problems = []
-    graph_in = {i.name: (i.type, list(i.shape)) for i in model.session.get_inputs()}
-    graph_out = {o.name: (o.type, list(o.shape)) for o in model.session.get_outputs()}
-    width = len(manifest.features)
-    if set(graph_in) != {i.name for i in manifest.inputs}:
-        problems.append(Problem(path, 0, f"the graph reads {sorted(graph_in)}", "inputs"))
-    for name in (i.name for i in manifest.inputs if i.name in graph_in):
-        kind, shape = graph_in[name]
-        if kind != "tensor(float)" or len(shape) != 2 or isinstance(shape[0], int) or shape[1] != width:
-            problems.append(Problem(path, 0, f"{name} is {kind} {shape}, needed: float [B, {width}]", "inputs"))
-    for output in manifest.outputs:
-        kind, shape = graph_out.get(output.name, ("missing", []))
-        width = len(output.columns)
-        fits = (len(shape) == 2 and shape[1] == width) or (len(shape) == 1 and width == 1)
-        if kind != "tensor(float)" or not fits:
-            problems.append(Problem(path, 0, f"{output.name} is {kind} {shape}, needed: float [B, {width}]", "outputs"))
+    sets = manifest.sets
+    graphs = [(model.runner, sets.size if sets else 0)]
+    if model.pool is not None and sets is not None:
+        graphs.append((model.pool, sets.pool))
+    for runner, size in graphs:
+        wanted: dict[str, tuple[str, list[int]]] = {}
+        for given in manifest.inputs:
+            wanted[given.name] = ("float", [len(manifest.features)])
+            if sets is not None and given.role in ("events", "events_mask"):
+                wanted[given.name] = ("uint8", [size, sets.width] if given.role == "events" else [size])
+        graph_in = {i.name: (i.type, list(i.shape)) for i in runner.session.get_inputs()}
+        graph_out = {o.name: (o.type, list(o.shape)) for o in runner.session.get_outputs()}
+        if set(graph_in) != set(wanted):
+            problems.append(Problem(path, 0, f"the graph reads {sorted(graph_in)}", "inputs"))
+        for name in (n for n in wanted if n in graph_in):
+            (kind, shape), (type_, rest) = graph_in[name], wanted[name]
+            if kind != f"tensor({type_})" or not shape or isinstance(shape[0], int) or shape[1:] != rest:
+                needed = f"{type_} [B, {', '.join(map(str, rest))}]"
+                problems.append(Problem(path, 0, f"{name} is {kind} {shape}, needed: {needed}", "inputs"))
+        for output in manifest.outputs:
+            kind, shape = graph_out.get(output.name, ("missing", []))
+            width = len(output.columns)
+            fits = (len(shape) == 2 and shape[1] == width) or (len(shape) == 1 and width == 1)
+            if kind != "tensor(float)" or not fits:
+                message = f"{output.name} is {kind} {shape}, needed: float [B, {width}]"
+                problems.append(Problem(path, 0, message, "outputs"))
     if problems:
         raise BadInput(problems)
 
 
-def _check_golden(model: _Model, buckets: Sequence[int]) -> None:
+def _check_golden(model: _Model) -> None:
     """The golden rows give what training saw: the check that sees features in another order, or another scaler."""
     golden, path = model.manifest.golden, str(model.files.directory / MANIFEST)
     rows = np.array([[row[name] for name in model.manifest.features] for row in golden.rows], np.float32)
+    problems = []
     try:
-        answers = model.infer(rows, buckets)
-    except _runtime_errors() as error:
+        for answers, expected, of in _golden_answers(model, rows):
+            for column, wanted in expected.items():
+                off = np.abs(answers[column] - np.array(wanted))
+                if not (off <= golden.tolerance).all():  # NaN is not within anything
+                    worst = "no opinion" if np.isnan(off).any() else f"off by {off.max():.3g}"
+                    message = f"{column}{of}: {worst}, tolerance {golden.tolerance:g}"
+                    problems.append(Problem(path, 0, message, "golden"))
+    except runtime_errors() as error:
         message = f"the graph cannot run the golden rows ({type(error).__name__})"
         raise BadInput([Problem(path, 0, message, "golden")]) from error
-    problems = []
-    for column, expected in golden.expected.items():
-        off = np.abs(answers[column] - np.array(expected))
-        if not (off <= golden.tolerance).all():  # NaN is not within anything
-            worst = "no opinion" if np.isnan(off).any() else f"off by {off.max():.3g}"
-            problems.append(Problem(path, 0, f"{column}: {worst}, tolerance {golden.tolerance:g}", "golden"))
     if problems:
         raise BadInput(problems)
+
+
+def _golden_answers(model: _Model, rows: F32) -> Sequence[tuple[dict[str, F64], Mapping[str, list[float]], str]]:
+    golden, sets = model.manifest.golden, model.manifest.sets
+    if sets is None:
+        return [(model.infer(rows), golden.expected, "")]
+    made = golden.sets(sets.width, sets.size)
+    found = [(model.infer(rows, *made), golden.expected, "")]
+    if model.pool is not None:
+        # the same sets with empty vectors behind: the pool's graph must say the same of them
+        found.append((model.infer(rows, *_widened(*made, sets.pool)), golden.expected, " (pool)"))
+    return found

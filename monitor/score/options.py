@@ -22,6 +22,7 @@ CLASSIFIER_COLUMNS = (
     "classifier_resale",
     "classifier_account_farm",
     "classifier_stolen_key",
+    "classifier_evaluation",
 )
 """Columns of the ONNX classifier, in the order of the catalogue's scores."""
 SCORE_COLUMNS = (*ANOMALY_COLUMNS, *CLASSIFIER_COLUMNS)
@@ -129,12 +130,13 @@ _SHAPING = {"trees", "height", "window", "seed", "level_features"}
 
 @dataclass(frozen=True, slots=True)
 class ClassifierOptions:
-    """The ONNX model. ``model_dir`` holds versions and ``CURRENT``, or one model; null: inactive."""
+    """The ONNX model. ``model_dir`` holds versions and ``CURRENT``, or one model; null: inactive. Of ``buckets`` a
+    CPU uses those up to 64."""
 
     model_dir: Path | None = None
     providers: tuple[str, ...] = ("cuda", "cpu")
     require_gpu: bool = False
-    buckets: tuple[int, ...] = (64, 256, 1_024)
+    buckets: tuple[int, ...] = (8, 64, 256, 1_024)
     threads: int = 1
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ from monitor.errors import Problem
 from monitor.score.classifier import Classifier, ClassifierStatus
 from monitor.score.options import ANOMALY_COLUMNS, SCORE_COLUMNS, ScoreOptions, Vocabulary
 from monitor.score.population import PartitionStatus, Population
+from monitor.vectors import VectorLayout
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +35,15 @@ class ScorerStatus:
 class Scorer:
     """Every detector that gives a number. Raises BadInput for unknown features or a model that is unfit."""
 
-    def __init__(self, options: ScoreOptions, catalogue: Vocabulary):
+    def __init__(self, options: ScoreOptions, catalogue: Vocabulary, layout: VectorLayout | None = None):
         self._options = options
         self._population = Population(options, catalogue)
-        self._classifier = Classifier(options.classifier, catalogue)
+        self._classifier = Classifier(options.classifier, catalogue, layout)
+
+    @property
+    def classifier(self) -> Classifier:
+        """The network, for sets that are no row's (a campaign's pool)."""
+        return self._classifier
 
     def score(self, frame: pl.DataFrame) -> pl.DataFrame:
         """``frame`` (ROW_KEYS and features, any partitions and ticks) with SCORE_COLUMNS added: Float64 in [0, 1],

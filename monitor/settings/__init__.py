@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 from .base import Section
-from .connections import HttpSettings, KafkaSettings, LogSettings, RedisSettings
+from .connections import HttpSettings, IngestSettings, KafkaSettings, LogSettings, RedisSettings
 from .example import example_yaml
 from .loading import ENV_PREFIX, json_schema, load_settings, masked
 from .root import Settings
 from .stages import (
+    PACKAGED,
     AlertsSettings,
     AnomalySettings,
     CampaignsSettings,
@@ -30,6 +31,7 @@ from .stages import (
 
 __all__ = [
     "ENV_PREFIX",
+    "PACKAGED",
     "AlertsSettings",
     "AnomalySettings",
     "CampaignsSettings",
@@ -38,6 +40,7 @@ __all__ = [
     "DecodeSettings",
     "FeaturesSettings",
     "HttpSettings",
+    "IngestSettings",
     "KafkaSettings",
     "KeySettings",
     "KeysSettings",

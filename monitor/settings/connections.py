@@ -187,6 +187,37 @@ class HttpSettings(Section):
     port: Port = Field(default=9464, description="Port; 0 takes a free one.")
 
 
+class IngestSettings(Section):
+    """``POST /v1/ingest/{format}``, by ``monitor ingest`` or within ``run``. Put TLS before it off the host."""
+
+    enabled: bool = Field(default=False, description="Whether `monitor run` listens too; `monitor ingest` always does.")
+    host: Text = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 in a container.")
+    port: Port = Field(default=9465, description="Port; 0 takes a free one.")
+    token: SecretStr | None = Field(default=None, description="Bearer token of the gateways; better in a file.")
+    token_file: Path | None = Field(default=None, description="File that holds the token.")
+    to: Literal["kafka", "spool"] = Field(
+        default="kafka", description="kafka.topic, keyed by account and sketched, or a spool on disk that `run` reads."
+    )
+    spool: Path = Field(default=Path("spool"), description="Directory of the spool: one host, one writer, one reader.")
+    partitions: int = Field(default=4, ge=1, le=1_024, description="Partitions of the spool, fixed when it is made.")
+    max_body_bytes: int = Field(
+        default=16 << 20, ge=1_024, le=1 << 30, description="Longest body, after decompression; a longer one gets 413."
+    )
+    max_requests: int = Field(
+        default=8, ge=1, le=1_024, description="Bodies that are worked on at a time; more get 429 and Retry-After."
+    )
+    max_spool_bytes: int = Field(
+        default=4 << 30, ge=1 << 20, le=1 << 44, description="A spool this large answers 503 until it was read."
+    )
+
+    def checks(self) -> Iterator[tuple[str, str]]:
+        """A token that could be guessed, or none where one is needed."""
+        if self.token is not None and len(self.token.get_secret_value()) < 16:
+            yield "token", "is shorter than 16 characters: make one with `openssl rand -hex 32`"
+        if self.enabled and self.token is None and self.token_file is None:
+            yield "token_file", "is needed: a file with a token, e.g. from `openssl rand -hex 32`"
+
+
 class LogSettings(Section):
     """What the monitor says on stderr. Never text of a request, never a key."""
 

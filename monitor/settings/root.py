@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from .base import Section
-from .connections import HttpSettings, KafkaSettings, LogSettings, RedisSettings
+from .connections import HttpSettings, IngestSettings, KafkaSettings, LogSettings, RedisSettings
 from .stages import (
     AlertsSettings,
     CampaignsSettings,
@@ -39,6 +39,7 @@ class Settings(Section):
     rules: RulesSettings = Field(default=RulesSettings(), description="Where detections are read from.")
     alerts: AlertsSettings = Field(default=AlertsSettings(), description="How much may be raised, and where it goes.")
     checkpoint: CheckpointSettings = Field(default=CheckpointSettings(), description="Where state is kept.")
+    ingest: IngestSettings = Field(default=IngestSettings(), description="Requests that gateways post by HTTP.")
     http: HttpSettings = Field(default=HttpSettings(), description="Health, readiness and metrics.")
     log: LogSettings = Field(default=LogSettings(), description="What is said on stderr.")
 
@@ -50,6 +51,15 @@ class Settings(Section):
             yield "kafka.alerts_topic", "is needed by the sink `kafka` of alerts.sinks"
         if self.kafka.alerts_topic is not None and "kafka" not in self.alerts.sinks:
             yield "kafka.alerts_topic", "has no effect: add `kafka` to alerts.sinks"
+        if self.source.read == "spool" and self.decode.format != "native":
+            yield "decode.format", "must be native with source.read: spool, whose rows were translated on arrival"
+        if self.ingest.enabled and self.ingest.to == "spool" and self.source.read != "spool":
+            yield "source.read", "must be spool where ingest.to is spool, or nobody reads what arrives"
+        if self.ingest.enabled and self.ingest.to == "kafka" and (self.source.read, self.decode.format) != (
+            "kafka",
+            "native",
+        ):
+            yield "ingest.to", "writes native records to kafka.topic: needs source.read kafka, decode.format native"
 
     def missing_for_run(self) -> Iterator[tuple[str, str]]:
         """``(field, message)`` of what a demo or a backtest may leave open and ``monitor run`` may not.
@@ -67,7 +77,7 @@ class Settings(Section):
         """
         parts = {
             "entity": self.source.entity,
-            "decode": self.decode.model_dump(mode="json"),
+            "decode": self.decode.model_dump(mode="json", exclude={"mappings"}),
             "features": self.features.model_dump(mode="json", exclude={"partitions"}),
             "anomaly": self.score.anomaly.model_dump(mode="json"),
             "campaigns": self.campaigns.model_dump(mode="json", exclude={"idle_s"}),

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AwareDatetime, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, SecretStr
+from pydantic_core import PydanticCustomError
 
-from .base import Section, Text, split
+from .base import FORM, Section, Text, split
 
 Paths = Annotated[tuple[Path, ...], BeforeValidator(split)]
+Texts = Annotated[tuple[Text, ...], BeforeValidator(split)]
 HOUR_S = 3_600
 DAY_S = 86_400
 
@@ -28,8 +31,11 @@ class RejectLimit(Section):
 
 
 class SourceSettings(Section):
-    """Who is scored, and how much that is bad may be read."""
+    """Who is scored, where requests are read, and how much that is bad may be read."""
 
+    read: Literal["kafka", "spool"] = Field(
+        default="kafka", description="Where requests come from: the topic, or what arrived by HTTP (ingest.spool)."
+    )
     entity: Literal["account", "org", "project", "key", "account+end_user"] = Field(
         default="account", description="Who is scored; the topic must be keyed by the account in any case."
     )
@@ -42,6 +48,15 @@ class DecodeSettings(Section):
     max_bytes: int = Field(default=1 << 20, ge=1_024, le=1 << 28, description="A longer record is rejected: oversize.")
     future_s: float = Field(
         default=300.0, ge=0, le=DAY_S, description="A request this far after its record's Kafka timestamp is rejected."
+    )
+    format: Text = Field(
+        default="native",
+        description="Format of the records: native (contract 1), a mapping's name (`monitor formats list`), or auto.",
+    )
+    mappings: Paths = Field(default=(), description="Directories of mappings of your own, beside those of the package.")
+    account_from: Texts = Field(
+        default=(),
+        description="Paths to the account in a foreign format, tried before its mapping's, e.g. metadata/tenant.",
     )
 
 
@@ -138,11 +153,23 @@ class AnomalySettings(Section):
     seed: int = Field(default=1, ge=0, le=2**31 - 1, description="Seed of the trees.")
 
 
+PACKAGED = "packaged"
+"""Word for the model that ships with the package, in place of its directory: a path of this machine in the settings
+would give every installation a hash of its own."""
+
+
+def _none(value: object) -> object:
+    """The word ``none``, in any case, for null: the environment knows no null."""
+    return None if isinstance(value, str) and value.strip().lower() == "none" else value
+
+
 class ClassifierSettings(Section):
     """The ONNX classifier. Without a model it is inactive and says so."""
 
-    model_dir: Path | None = Field(
-        default=None, description="Directory with model.onnx and manifest.json; null: inactive."
+    model_dir: Annotated[Path | None, BeforeValidator(_none)] = Field(
+        default=Path(PACKAGED),
+        description="Directory with model.onnx and manifest.json, or with versions and CURRENT; packaged: the model "
+        "that ships; none: inactive.",
     )
     providers: Annotated[tuple[Literal["tensorrt", "cuda", "cpu"], ...], BeforeValidator(split)] = Field(
         default=("cuda", "cpu"), min_length=1, description="Execution providers in order of preference."
@@ -151,7 +178,8 @@ class ClassifierSettings(Section):
         default=False, description="Refuse to be ready on a CPU, instead of falling back and saying so."
     )
     buckets: Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], BeforeValidator(split)] = Field(
-        default=(64, 256, 1_024), min_length=1, description="Sizes that an inference is padded to, rising."
+        default=(8, 64, 256, 1_024), min_length=1,
+        description="Sizes that an inference is padded to, rising; a CPU uses those up to 64.",
     )
     threads: int = Field(
         default=1, ge=1, le=256, description="Threads of one inference on a CPU; more fight with Polars."
@@ -252,16 +280,48 @@ class AlertsSettings(Section):
             yield "webhook", "needs a url or url_file for the sink `webhook`"
 
 
+def _object_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"s3", "gs", "az"} or not parts.hostname:
+        raise PydanticCustomError(FORM, "must be s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise PydanticCustomError(FORM, "holds more than bucket and prefix: credentials belong in the environment")
+    return value
+
+
+def _endpoint(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
+        raise PydanticCustomError(FORM, "must be http://HOST:PORT or https://HOST, without a user")
+    return value
+
+
 class CheckpointSettings(Section):
     """Where state and offsets are written together."""
 
-    store: Literal["directory", "redis"] = Field(
-        default="directory", description="A directory that all replicas share, or Redis."
+    store: Literal["directory", "redis", "object"] = Field(
+        default="directory", description="A directory that all replicas share, Redis, or an object store."
     )
     path: Path = Field(default=Path("state"), description="The directory.")
+    url: Annotated[Text, AfterValidator(_object_url)] | None = Field(
+        default=None,
+        description="The object store: s3://BUCKET/PREFIX, gs:// or az://; credentials come from the environment.",
+    )
+    endpoint: Annotated[Text, AfterValidator(_endpoint)] | None = Field(
+        default=None, description="Address of another S3-compatible server; null: the provider's own."
+    )
     every_s: float = Field(
         default=30.0, gt=0, le=3_600, description="Time between two checkpoints; a restart repeats as much."
     )
     drain_s: float = Field(
         default=20.0, gt=0, le=600, description="Longest time that SIGTERM may take; under the grace period."
     )
+
+    def checks(self) -> Iterator[tuple[str, str]]:
+        """An object store without its address, or an address without an object store."""
+        if self.store == "object" and self.url is None:
+            yield "url", "is needed by checkpoint.store: object"
+        if self.store != "object" and self.url is not None:
+            yield "url", f"has no effect with checkpoint.store: {self.store}"
+        if self.endpoint is not None and (self.url is None or not self.url.startswith("s3://")):
+            yield "endpoint", "is for s3:// only"

@@ -4,8 +4,10 @@
 
     scenario (YAML) ─▶ population ─▶ arrivals ─▶ rows ─▶ log ─▶ NDJSON, Kafka
                         who, links    when       what    contract 1
+                        └──────────────────────▶ daily: account-days and their links, without requests
 
-``world.Simulator`` is the whole of it; ``api.simulate`` writes files. It knows the contracts and nothing of
+``world.Simulator`` is the whole of it; ``api.simulate`` writes files; ``daily.daily_rows`` makes what a week of a
+million accounts shows to a linker. It knows the contracts and nothing of
 the detectors: what they look at must not leak into what it makes.
 """
 

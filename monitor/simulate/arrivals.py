@@ -85,6 +85,14 @@ class Timing:
     growth: F64
 
 
+def day_factor(seed: int, day: int, active_days: F64, day_sigma: F64, growth: F64) -> F64:
+    """How busy each account is on ``day`` (from the world's Monday): mean 1 over days, 0 where it stays away."""
+    rng = stream(seed, "day", day)
+    present = rng.random(len(active_days)) < active_days
+    level = np.exp(day_sigma * rng.standard_normal(len(active_days)) - day_sigma**2 / 2)
+    return np.asarray(np.where(present, level / active_days, 0.0) * (1.0 + growth) ** day)
+
+
 class Renewal:
     """Session starts of many accounts, chunk after chunk; memory is one number an account."""
 
@@ -104,12 +112,9 @@ class Renewal:
         return rng.gamma(1.0 / cv2, cv2)
 
     def _day_factor(self, day: int) -> F64:
-        """How busy each account is on ``day``: mean 1 over days, 0 where it stays away."""
         if day != self._day:
-            rng, t = stream(self._seed, "day", day), self._t
-            present = rng.random(len(t.cv)) < t.active_days
-            level = np.exp(t.day_sigma * rng.standard_normal(len(t.cv)) - t.day_sigma**2 / 2)
-            self._factor = np.where(present, level / t.active_days, 0.0) * (1.0 + t.growth) ** day
+            t = self._t
+            self._factor = day_factor(self._seed, day, t.active_days, t.day_sigma, t.growth)
             self._day = day
         return self._factor
 

@@ -231,6 +231,20 @@ def consumer_prefixes(population: int) -> int:
     return max(64, 2 * population)
 
 
+def asn_of(prefixes: I64, seed: int, own_asn: dict[int, int]) -> I64:
+    """Number in [0, ASNS) of the autonomous system that each egress prefix lies in: few hold most (a Zipf law).
+
+    ``own_asn`` fixes those of prefixes that a scenario's pool puts into systems of its choice.
+    """
+    u = unit(mix(prefixes, salt(seed, "asn")))
+    asn = np.minimum((ASNS**u - 1) * ASNS / (ASNS - 1), ASNS - 1).astype(np.int64)
+    if own_asn:
+        keys = np.array(sorted(own_asn), np.int64)
+        place = np.minimum(np.searchsorted(keys, prefixes), len(keys) - 1)
+        asn = np.where(keys[place] == prefixes, np.array([own_asn[int(k)] for k in keys])[place], asn)
+    return asn
+
+
 def _networks(g: Group, rng: np.random.Generator, n: int, crowd: Crowd, key: int, full: int) -> I64:
     """Addresses as prefix << 8 | host. An ordinary account has a home, perhaps an office NAT, and the road.
 
@@ -280,8 +294,23 @@ def pick_tasks(table: F64, group: I64, u: F64) -> I64:
     return choose_rows(u, table[group])
 
 
+_COPIED = (("build", "ja4"), ("contact",), ("system", "tool_schema"))
+"""Links that a client can choose, in sets that come from one donor: a build brings its TLS print."""
+
+
 def copy_links(target: Accounts, rows: I64, source: Accounts, seed: int) -> None:
-    """Give ``rows`` of ``target`` the client-visible links of accounts of ``source`` (glue, frame-up)."""
-    donors = (unit(mix(target.account[rows], salt(seed, "glue"))) * len(source)).astype(np.int64)
-    for name in ("network", "build", "ja4", "contact", "system", "tool_schema"):
-        getattr(target, name)[rows] = getattr(source, name)[donors]
+    """Give ``rows`` of ``target`` the client-visible links of accounts of ``source`` (glue, frame-up).
+
+    Each network and each other set of links is another donor's, so that an account glues six of them together.
+    """
+
+    def donors(part: int) -> I64:
+        drawn: I64 = (unit(mix(target.account[rows], salt(seed, "glue", part))) * len(source)).astype(np.int64)
+        return drawn
+
+    for k in range(IPS):
+        target.network[rows, k] = source.network[donors(k), k]
+    for part, names in enumerate(_COPIED, IPS):
+        chosen = donors(part)
+        for name in names:
+            getattr(target, name)[rows] = getattr(source, name)[chosen]

@@ -81,7 +81,10 @@ def read_prompts(paths: Sequence[str | Path]) -> Prompts:
             frame.filter(pl.col("prompt").str.len_chars() > 0).select(
                 attack.alias("attack"), pl.coalesce(known, own).alias("session"),
                 pl.col("turn").cast(pl.Int64).fill_null(0), pl.col("system").cast(pl.String),
-                pl.col("prompt").cast(pl.String), pl.col("group").cast(pl.String).fill_null(""),
+                pl.col("prompt").cast(pl.String),
+                # what people wrote has topics for groups, not templates
+                pl.when(kind.str.contains("human")).then(pl.lit("")).otherwise(pl.col("group").cast(pl.String))
+                .fill_null("").alias("group"),
             )
         )  # fmt: skip
     rows = pl.concat(parts).sort("attack", "group", "session", "turn", maintain_order=True)

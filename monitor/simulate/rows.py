@@ -28,7 +28,10 @@ _PRICE = np.array([[3.0, 15.0], [0.3, 1.2], [5.0, 25.0], [0.05, 0.0], [4.0, 20.0
 
 @dataclass(slots=True)
 class Rows:
-    """Requests as columns of equal length; ``t`` in seconds from the world's Monday."""
+    """Requests as columns of equal length; ``t`` in seconds from the world's Monday, ``done`` in epoch seconds.
+
+    ``request`` and ``done`` (its number, and the event time) are set by :meth:`stamp`, once the retries are there too.
+    """
 
     account: I64
     t: F64
@@ -54,15 +57,24 @@ class Rows:
     schema: I64
     end_user: I64
     key: I64
+    request: I64
+    done: F64
 
     def take(self, rows: I64) -> Rows:
         """The rows at the given indices."""
         return Rows(*(getattr(self, f)[rows] for f in Rows.__slots__))
 
     @staticmethod
-    def join(a: Rows, b: Rows) -> Rows:
-        """Rows of both, in order."""
-        return Rows(*(np.concatenate([getattr(a, f), getattr(b, f)]) for f in Rows.__slots__))
+    def join(*blocks: Rows) -> Rows:
+        """Rows of all, in order."""
+        return Rows(*(np.concatenate([getattr(b, f) for b in blocks]) for f in Rows.__slots__))
+
+    def stamp(self, seed: int, monday: float, serial: int) -> None:
+        """Number the requests, the first of them ``serial``, and say when each was done: a batch half a day on."""
+        unique = mix(np.arange(serial, serial + len(self)), salt(seed, "request"))
+        wait = np.where(self.batch, 600.0 + 40_000.0 * unit(unique), self.latency_ms / 1000.0)
+        self.request = unique.view(np.int64)
+        self.done = np.round(np.round(monday + self.t, 3) + wait, 3)
 
     def __len__(self) -> int:
         return len(self.t)
@@ -196,6 +208,7 @@ class RowMaker:
             reasoning, status, latency, batch, flags, self._blobs(rng, group, task, session, turn),
             a.network[account, place], np.where((flags & TOOLS) > 0, a.tool_schema[account], -1),
             self._end_users(spice, account), (draw[:, 1] * a.key_count[account]).astype(np.int64),
+            np.zeros(n, np.int64), np.zeros(n),
         )  # fmt: skip
         return self._retries(rng, rows)
 

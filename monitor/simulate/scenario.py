@@ -7,6 +7,7 @@ and link pools down together and leaves the rate of an account as it is. Knows n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -318,6 +319,12 @@ def find(names: list[str]) -> list[Scenario]:
     if problems:
         raise BadInput(problems)
     return found
+
+
+def loaded_of(scenarios: Sequence[str | Scenario]) -> list[Scenario]:
+    """Scenarios given by id, by path or loaded, in their order: what stands before another draws as without it."""
+    named = iter(find([s for s in scenarios if isinstance(s, str)]))
+    return [s if isinstance(s, Scenario) else next(named) for s in scenarios]
 
 
 def evade(scenario: Scenario, **knobs: float | bool) -> Scenario:

@@ -7,6 +7,7 @@ Knows nothing of accounts or time.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -36,8 +37,9 @@ _SYLLABLES = ("ka", "mi", "lo", "ren", "da", "vel", "sho", "tar", "ni", "bre", "
 PARAGRAPHS = 160
 FAMILY_WORDINGS = 6
 _KINDS = ("statement", "question", "request", "followup", "opener", "paragraph", "casual")
-_TEMPLATED = frozenset({"classify", "extract", "summarise", "translate", "benchmark", "tutor", "reasoning_qa", "trace",
+TEMPLATED = frozenset({"classify", "extract", "summarise", "translate", "benchmark", "tutor", "reasoning_qa", "trace",
                         "rubric", "safe_rewrite", "dataset_gen", "agentic_swe", "data_analysis", "coding"})  # fmt: skip
+"""Tasks whose prompts are written to a template; the rest is free speech."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class Grammar:
         table = [self._tasks["tasks"].get(t, {}).get("content", [1, 3]) for t in TASKS]
         self._low, self._high = np.array([c[0] for c in table]), np.array([c[1] for c in table])
         self._long = np.array([bool(self._tasks["tasks"].get(t, {}).get("long")) for t in TASKS])
-        self.templated = np.array([t in _TEMPLATED for t in TASKS])
+        self.templated = np.array([t in TEMPLATED for t in TASKS])
         self._replayed = prompts
         if prompts is not None:
             self._replay_start, _ = self._add(prompts.prompt)
@@ -98,6 +100,8 @@ class Grammar:
             place = {s: first + i for i, s in enumerate(given)}
             self._replay_system = np.array([place.get(s or "", -1) for s in prompts.system], np.int64)
         self._pool = pl.Series("part", self._parts, dtype=pl.String)
+        # the wire's form of each part, made once: escaping every prompt anew would cost more than joining it
+        self._wire = pl.Series("part", [json.dumps(p, ensure_ascii=False)[1:-1] for p in self._parts], dtype=pl.String)
         self.chars = self._pool.str.len_chars().to_numpy().astype(np.int64)
 
     def _add(self, texts: Any) -> tuple[int, int]:
@@ -265,11 +269,13 @@ class Grammar:
         """Part number of the ``number``-th system prompt (modulo how many there are); -1 gives none."""
         return np.where(number >= 0, self._system_start + number % self.systems, -1)
 
-    def render(self, parts: I64) -> pl.Series:
-        """Prompts of part numbers (n, 9)."""
-        columns = [self._pool.gather(parts[:, k]).alias(str(k)) for k in _ORDER]
+    def render(self, parts: I64, escaped: bool = False) -> pl.Series:
+        """Prompts of part numbers (n, 9); ``escaped``: as they stand between the quotes of JSON."""
+        pool = self._wire if escaped else self._pool
+        columns = [pool.gather(parts[:, k]).alias(str(k)) for k in _ORDER]
         return pl.DataFrame(columns).select(pl.concat_str(pl.all())).to_series()
 
-    def lookup(self, part: I64) -> pl.Series:
-        """Single parts as text; null where the number is negative."""
-        return self._pool.gather(pl.Series(part).replace(-1, None).cast(pl.UInt32))
+    def lookup(self, part: I64, escaped: bool = False) -> pl.Series:
+        """Single parts as text (``escaped`` as in :meth:`render`); null where the number is negative."""
+        pool = self._wire if escaped else self._pool
+        return pool.gather(pl.Series(part).replace(-1, None).cast(pl.UInt32))

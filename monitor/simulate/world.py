@@ -6,9 +6,9 @@ not grow with the length of the run. Same seed and arguments, same bytes (same v
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ import polars as pl
 from .arrivals import DAY, Outlines, Renewal, Timing, sessions
 from .draws import F64, I64, mix, salt, stream
 from .log import Log, monday_of
-from .population import Accounts, Crowd, copy_links, make_group, size_of
+from .people import People
 from .replay import read_prompts, read_trace
 from .rows import Climate, Profiles, RowMaker, Rows
-from .scenario import Group, Scenario, background, find
+from .scenario import Scenario, background, loaded_of
 from .text import Grammar
 
 START_TS = 1_767_571_200.0
@@ -31,39 +31,36 @@ FAMILIES, SYSTEMS = 400, 3000
 _CHUNKS_S = (86_400, 43_200, 21_600, 10_800, 7_200, 3_600, 1_800, 900, 600, 300, 120, 60, 30, 10)
 
 
-@dataclass(frozen=True, slots=True)
-class Cast:
-    """One scenario's part in the run: its accounts' rows in the table, and the count beside the population."""
-
-    scenario: Scenario
-    name: str
-    rows: I64
-    population: int
-
-    @property
-    def ratio(self) -> str:
-        """campaign : population, as it is printed beside every figure."""
-        return f"{len(self.rows)} : {self.population}"
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Chunk:
-    """Requests of one stretch of event time [start, end), sorted by it; ``frame`` has contract 1's columns."""
+    """Requests of one stretch of event time [start, end), sorted by it (``event_s``, epoch seconds)."""
 
     start_ts: float
     end_ts: float
-    frame: pl.DataFrame
-    event_s: F64
+    rows: Rows
+    log: Log
+
+    @cached_property
+    def frame(self) -> pl.DataFrame:
+        """Contract 1's columns."""
+        return self.log.frame(self.rows)
+
+    @property
+    def event_s(self) -> F64:
+        """Event time of each request."""
+        return self.rows.done
+
+    def head(self, count: int) -> Chunk:
+        """The first ``count`` requests."""
+        return Chunk(self.start_ts, self.end_ts, self.rows.take(np.arange(min(count, len(self.rows)))), self.log)
 
     def ndjson(self) -> bytes:
         """The chunk as NDJSON, one request a line."""
-        buffer = io.BytesIO()
-        self.frame.write_ndjson(buffer)
-        return buffer.getvalue()
+        return self.log.ndjson(self.rows)
 
     def messages(self) -> Iterator[tuple[bytes, bytes, int]]:
         """(key, value, event time in ms) of each request, as a Kafka producer takes them."""
-        keys = self.frame["account_id"].to_list()
+        keys = self.log.account_id.gather(self.rows.account).to_list()
         for key, line, at in zip(keys, self.ndjson().splitlines(), self.event_s.tolist(), strict=True):
             yield key.encode(), line, round(at * 1000)
 
@@ -91,37 +88,25 @@ class Simulator:
         trace: Sequence[str | Path] = (),
         silent: bool = False,
     ):
-        loaded = [s for s in scenarios if isinstance(s, Scenario)]
-        loaded += find([s for s in scenarios if isinstance(s, str)])
+        loaded = loaded_of(scenarios)
         self.seed, self.days, self.population, self.start_ts = seed, days, accounts, start_ts
         self.monday = monday_of(start_ts)
         self._first_s = start_ts - self.monday
         self._end_s = self._first_s + days * DAY
         self.base = base if base is not None else background()
         self._everyone = [self.base, *loaded]
-        groups = [g for s in self._everyone for g in s.groups]
-        if heavy_cap is not None:
-            groups = [_capped(g, heavy_cap) if g.rate.quantiles else g for g in groups]
-        hostile = [s.kind in ("attack", "grey", "poison") for s in self._everyone for _ in s.groups]
-        self._profiles = Profiles(groups, hostile)
+        people = People(self._everyone, accounts, days, seed, self._first_s, heavy_cap)
+        self.people, self.accounts, self.casts, self.bans = people, people.accounts, people.casts, people.bans
+        self._profiles = Profiles(people.groups, people.hostile)
         self._trace = read_trace(trace) if trace else None
         text = read_prompts(prompts) if prompts else None
         self._release = next((s.release for s in loaded if s.release), self.base.release)
-        links = [g.links for g in groups]
-        self._channels = _names(c for x in links for c in x.channels)
-        self._plans, self._billings = (
-            _names(c for x in links for c in x.plans),
-            _names(c for x in links for c in x.billing),
-        )
         self.climate = self._climate()
-        self.bans: list[tuple[int, float]] = []
-        self._own_asn: dict[int, int] = {}
-        self._people(groups)
         if silent:
             self.accounts.rate[self.accounts.group < len(self.base.groups)] = 0.0
         self._grammar = Grammar(seed, FAMILIES, SYSTEMS, text)
         self._log = Log(seed, self.accounts, self._profiles, self._grammar, self.monday, self.new_model,
-                        self._channels, self._plans, self._billings, self._own_asn)  # fmt: skip
+                        people.channels, people.plans, people.billings, people.own_asn)  # fmt: skip
         n = len(self.accounts)
         self.requests, self._seen_first, self._seen_last = 0, np.full(n, np.inf), np.full(n, -np.inf)
         self.requests_of = np.zeros(n, np.int64)
@@ -140,68 +125,6 @@ class Simulator:
             return Climate(np.inf, 0.0, outages)
         return Climate(self._first_s + self._release.at * self.days * DAY, self._release.moved_24h, outages)
 
-    def _people(self, groups: list[Group]) -> None:
-        """All accounts: ordinary ones first in the draw, then scenarios; table order says nothing (ids are hashes)."""
-        crowd = Crowd(self.seed, self.days, self._first_s, self.population, self._channels, self._plans,
-                      self._billings)  # fmt: skip
-        blocks: list[Accounts] = []
-        self.casts: list[Cast] = []
-        number, total = 0, 0
-        ordinary: Accounts | None = None
-        for position, scenario in enumerate(self._everyone):
-            size = self.population if position == 0 else size_of(scenario, self.population)
-            made: dict[str, Accounts] = {}
-            for group in scenario.groups:
-                n = max(1, round(size * group.share))
-                block = make_group(scenario, groups[number], number, n, crowd, f"{position}/{scenario.id}/{group.name}")
-                source = ordinary if group.links.copy_from == "background" else made.get(group.links.copy_from or "")
-                if source is not None:
-                    copy_links(block, np.arange(n), source, self.seed)
-                if group.hijack and ordinary is not None:
-                    _hijack(block, ordinary, self.seed)
-                if group.evasion.bans_per_day > 0:
-                    block = self._replace(block, group, total)
-                if group.links.asns is not None:
-                    self._asns_of(block, group, scenario, n)
-                made[group.name] = block
-                blocks.append(block)
-                total += len(block)
-                number += 1
-            if position == 0:
-                ordinary = Accounts.join(blocks)
-            else:
-                rows = np.arange(total - sum(len(b) for b in made.values()), total)
-                self.casts.append(Cast(scenario, f"{scenario.id.lower()}-{position - 1}", rows, self.population))
-        self.accounts = Accounts.join(blocks)
-        _give_shares(self.accounts, groups)
-
-    def _asns_of(self, block: Accounts, group: Group, scenario: Scenario, n: int) -> None:
-        """A pool of egress networks lies in few autonomous systems, ones that ordinary customers use too."""
-        key = salt(self.seed, "asns", scenario.id, group.name)
-        for prefix in np.unique(block.network >> 8).tolist():
-            self._own_asn[prefix] = int(mix(prefix, key) % np.uint64(group.links.asns or 1)) * 7 % 160
-
-    def _replace(self, block: Accounts, group: Group, offset: int) -> Accounts:
-        """Banned accounts and the ones that take their place soon after, with the same habits and links."""
-        rng = stream(self.seed, "bans", group.name, offset)
-        generations, last = [block], block
-        while True:
-            banned = last.start_s + rng.exponential(DAY / group.evasion.bans_per_day, len(last))
-            hit = np.flatnonzero(banned < np.minimum(last.end_s, self._end_s) - 3600)
-            base = offset + sum(len(g) for g in generations[:-1])
-            self.bans += [(base + int(i), float(banned[i])) for i in hit]
-            if not len(hit):
-                return Accounts.join(generations)
-            fresh = _take(last, hit)
-            last.end_s[hit] = banned[hit]
-            pause = group.evasion.replace_minutes * 60 * (0.3 + 1.4 * rng.random(len(hit)))
-            fresh.account = mix(fresh.account, salt(self.seed, "successor")).astype(np.int64)
-            fresh.org = mix(fresh.org, salt(self.seed, "successor")).astype(np.int64)
-            fresh.start_s = banned[hit] + pause
-            fresh.created_s = fresh.start_s - rng.exponential(600.0, len(hit))
-            generations.append(fresh)
-            last = fresh
-
     def __iter__(self) -> Iterator[Chunk]:
         """Chunks in order of event time. A second iteration starts the same run again."""
         a, p = self.accounts, self._profiles
@@ -217,7 +140,7 @@ class Simulator:
         renewal = Renewal(timing, Outlines(), self.seed, self._trace)
         maker = RowMaker(self.seed, a, p, self._grammar, self.climate, self._trace)
         length = self._chunk_length()
-        carried: list[pl.DataFrame] = []
+        carried: list[Rows] = []
         lo, serial, conversations = self._first_s, 0, 0
         while lo < self._end_s or carried:
             inside = lo < self._end_s
@@ -225,12 +148,14 @@ class Simulator:
             if inside:
                 rng = stream(self.seed, "chunk", round(lo))
                 rows = self._requests(rng, renewal, maker, lo, hi, conversations)
+                rows.stamp(self.seed, self.monday, serial)
                 conversations += len(rows)
-                carried.append(self._log.frame(rows, serial))
                 serial += len(rows)
-            frame = pl.concat(carried).sort("event_s", "request_id")
-            edge = int(np.searchsorted(frame["event_s"].to_numpy(), self.monday + hi)) if inside else len(frame)
-            now, later = frame.head(edge), frame.slice(edge)
+                carried.append(rows)
+            rows = Rows.join(*carried)
+            rows = rows.take(np.lexsort((rows.request, rows.done)))
+            edge = int(np.searchsorted(rows.done, self.monday + hi)) if inside else len(rows)
+            now, later = rows.take(np.arange(edge)), rows.take(np.arange(edge, len(rows)))
             carried = [later] if len(later) else []
             if len(now):
                 yield self._emit(now, self.monday + lo, self.monday + min(hi, self._end_s + 2 * DAY))
@@ -240,13 +165,13 @@ class Simulator:
         """How much of the run's event time is behind after ``chunk``, 0 to 1."""
         return float(min(1.0, max(0.0, (chunk.end_ts - self.start_ts) / (self.days * DAY))))
 
-    def _emit(self, frame: pl.DataFrame, start: float, end: float) -> Chunk:
-        account, ts = frame["_account"].to_numpy(), frame["ts"].to_numpy()
+    def _emit(self, rows: Rows, start: float, end: float) -> Chunk:
+        account, ts = rows.account, np.round(self.monday + rows.t, 3)
         np.minimum.at(self._seen_first, account, ts)
         np.maximum.at(self._seen_last, account, ts)
         self.requests_of += np.bincount(account, minlength=len(self.requests_of))
-        self.requests += len(frame)
-        return Chunk(start, end, frame.drop("event_s", "_account"), frame["event_s"].to_numpy())
+        self.requests += len(rows)
+        return Chunk(start, end, rows, self._log)
 
     def _chunk_length(self) -> float:
         per_day = max(1.0, float(self.accounts.rate.sum()))
@@ -329,47 +254,17 @@ class Simulator:
 
     def truth(self) -> Iterator[dict[str, Any]]:
         """Contract 4 lines of the accounts that appeared, after the run was iterated (first and last request)."""
-        ids, groups = self._log.account_id.to_list(), self._profiles.groups
+        ids = self._log.account_id.to_list()
         for cast in self.casts:
             for i in cast.rows.tolist():
                 if self.requests_of[i] == 0:
                     continue
                 s = cast.scenario
-                actor = groups[int(self.accounts.group[i])].actor or s.actor
+                actor = self.people.actor_of(cast, i)
                 line = {"account_id": ids[i], "actor": actor, "scenario": s.id}
                 line |= {"also": s.also} if s.also and actor == s.actor else {}
                 line |= {"campaign": cast.name} if s.campaign and actor != "benign" else {}
                 yield {**line, "first_ts": float(self._seen_first[i]), "last_ts": float(self._seen_last[i])}
-
-
-def _names(found: Any) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(found))
-
-
-def _give_shares(accounts: Accounts, groups: list[Group]) -> None:
-    """Rates of groups that are a share of all traffic, once everyone else's are known."""
-    shares = np.array([g.rate.traffic_share or 0.0 for g in groups])
-    others = float(accounts.rate[shares[accounts.group] == 0].sum())
-    for i in np.flatnonzero(shares).tolist():
-        mine = accounts.group == i
-        accounts.rate[mine] = others * shares[i] / (1.0 - float(shares.sum())) / int(mine.sum())
-
-
-def _capped(group: Group, cap: float) -> Group:
-    return group.model_copy(update={"rate": group.rate.model_copy(update={"cap": cap})})
-
-
-def _take(a: Accounts, rows: I64) -> Accounts:
-    return Accounts(*(getattr(a, name)[rows].copy() for name in Accounts.__slots__))
-
-
-def _hijack(block: Accounts, ordinary: Accounts, seed: int) -> None:
-    """The block's requests come in the name of ordinary accounts, from its own networks and clients."""
-    rng = stream(seed, "hijack", int(block.group[0]))
-    quiet = np.flatnonzero(ordinary.rate < np.quantile(ordinary.rate, 0.9))
-    victims = quiet[rng.permutation(len(quiet))[: len(block)]]
-    for name in ("account", "org", "payment", "contact", "referral", "created_s", "plan", "billing", "key_count"):
-        getattr(block, name)[: len(victims)] = getattr(ordinary, name)[victims]
 
 
 Progress = Callable[[float, int], None]

@@ -46,6 +46,14 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     length: int
     digest: str
     field: str | None = None
+    index: int | None = None
+    """The item within a message of several events."""
+
+
+def key_of(topic: str, reject: Reject) -> str:
+    """Coordinates of a dead letter: the same reject has the same key, two items of one message have two."""
+    place = f"{topic}:{reject.partition}:{reject.offset}"
+    return place if reject.index is None else f"{place}:{reject.index}"
 
 
 class DeadLetters:
@@ -69,6 +77,7 @@ class DeadLetters:
                 length=r.length,
                 digest=r.digest,
                 field=r.field,
+                index=r.index,
             )
             headers = [
                 ("dlq.reason", r.reason.encode()),
@@ -78,7 +87,7 @@ class DeadLetters:
                 ("dlq.length", str(r.length).encode()),
                 ("dlq.digest", r.digest.encode()),
             ]
-            key = f"{self.origin_topic}:{r.partition}:{r.offset}".encode()
+            key = key_of(self.origin_topic, r).encode()
             message = (key, msgspec.json.encode(letter), headers)
             self.sender.send(*message)
             self._unsure.append(message)

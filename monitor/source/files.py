@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,15 +22,27 @@ from monitor.source.partitioner import Partitioner
 from monitor.source.protocol import Listener
 from monitor.source.readers import DamagedFile, kind_of, read_blocks
 
-Format = Callable[[bytes], bytes]
-FORMATS: dict[str, Format | None] = {"native": None}
-"""Formats of a log: name -> what turns a line into a record of contract 1. Mappings of gateways come here."""
+
+class Read(Protocol):
+    """What a line of another format held."""
+
+    @property
+    def events(self) -> list[bytes]:
+        """Records of contract 1, or ``Refused``."""
+
+    @property
+    def ignored(self) -> int:
+        """Items in it that are no requests."""
+
+
+Translate = Callable[[bytes, str], Read]
+"""A line and what its events' ids begin with -> its events. Made from a mapping by who opens the source."""
 
 _LOOK_AHEAD = 64
 _ABSURD_S = 3600.0
 
 
-class _Read(NamedTuple):
+class _Lines(NamedTuple):
     """Values of one file as read, with their accounts and times (epoch seconds, infinite: none)."""
 
     values: list[bytes]
@@ -52,7 +64,9 @@ class FileSource:
     Files are merged by event time. Within a file the order stays: a record counts as being no later than
     the 64 after it, so one absurd future time holds nothing up. ``problems`` lists files that broke in the
     middle; what was read before counts. A record without an account goes to partition 0, for decode to reject.
-    Raises BadInput with every path that cannot be opened, is given twice or has an unknown format.
+    ``translate`` reads another log format: a line may then hold many events, or none; ``messages`` and ``ignored``
+    count lines, and items that are no requests, of each file as far as it was read.
+    Raises BadInput with every path that cannot be opened or is given twice.
     """
 
     partitions_total: int
@@ -64,17 +78,19 @@ class FileSource:
         partitions: int = 8,
         *,
         max_bytes: int = 1 << 20,
-        format: str = "native",
+        translate: Translate | None = None,
         listener: Listener | None = None,
     ):
         self.paths = [Path(p) for p in paths]
-        _check(self.paths, format)
+        _check(self.paths)
         self.partitions_total = partitions
         self.problems: list[Problem] = []
         self.committed: dict[int, int] = {}
+        self.messages: dict[Path, int] = {}
+        self.ignored: dict[Path, int] = {}
         self._place = Partitioner(partitions)
         self._max_bytes = max_bytes
-        self._translate = FORMATS[format]
+        self._translate = translate
         self._listener = listener
         self._announced = self._closed = self._all_paused = self._drained = False
         self._paused: set[int] = set()
@@ -231,7 +247,7 @@ class FileSource:
 
     def _blocks(self, path: Path, note: bool = True) -> Iterator[_Block]:
         """Blocks of one file; each waits for the next one, because a merge key looks ahead."""
-        held: _Read | None = None
+        held: _Lines | None = None
         last = -np.inf
         for read in self._reads(path, note):
             if held is not None:
@@ -242,20 +258,30 @@ class FileSource:
         if held is not None:
             yield _block(held, np.empty(0), last)
 
-    def _reads(self, path: Path, note: bool) -> Iterator[_Read]:
+    def _reads(self, path: Path, note: bool) -> Iterator[_Lines]:
         try:
+            lines = ignored = 0
             for values in read_blocks(path, self._max_bytes):
+                lines += len(values)
                 if self._translate is not None:
-                    values = [self._translate(v) for v in values]
+                    first = lines - len(values)
+                    read = [self._translate(v, f"{path.name}/{first + i}") for i, v in enumerate(values)]
+                    ignored += sum(r.ignored for r in read)
+                    values = [event for r in read for event in r.events]
+                if note:
+                    self.messages[path] = max(lines, self.messages.get(path, 0))
+                    self.ignored[path] = max(ignored, self.ignored.get(path, 0))
+                if not values:
+                    continue
                 envelopes = [read_envelope(v) for v in values]
                 times = np.array([np.inf if e.time_s is None else e.time_s for e in envelopes])
-                yield _Read(values, [e.account for e in envelopes], times)
+                yield _Lines(values, [e.account for e in envelopes], times)
         except DamagedFile as error:
             if note and error.problem not in self.problems:
                 self.problems.append(error.problem)
 
 
-def _block(read: _Read, following: npt.NDArray[np.float64], last: float) -> _Block:
+def _block(read: _Lines, following: npt.NDArray[np.float64], last: float) -> _Block:
     """Merge keys: the running maximum of the least time among each record and the 64 after it.
 
     What lies over an hour before their median is left out of that (one record of 1970 would pull 64 others
@@ -274,10 +300,8 @@ def _block(read: _Read, following: npt.NDArray[np.float64], last: float) -> _Blo
     return _Block(read.values, read.accounts, np.maximum(np.maximum.accumulate(least), last))
 
 
-def _check(paths: Sequence[Path], format: str) -> None:
+def _check(paths: Sequence[Path]) -> None:
     problems: list[Problem] = []
-    if format not in FORMATS:
-        problems.append(Problem("--format", 0, f"{format!r} is not known: one of {', '.join(sorted(FORMATS))}"))
     if not paths:
         problems.append(Problem("LOG", 0, "no file given"))
     seen: set[Path] = set()

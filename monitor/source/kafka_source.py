@@ -41,7 +41,8 @@ class KafkaSource:
 
     ``on_state`` is told in words when the connection changes (once a change, not once a try). ``topic`` and
     ``group`` stand in for those of the settings. ``skipped`` counts, by partition, offsets that the topic's
-    retention deleted before they were read; ``commits_failed`` those that a rebalance put off.
+    retention deleted before they were read; ``commits_failed`` those that a rebalance put off; ``away`` says in words,
+    since the last look, that a broker which we were connected to does not answer.
     """
 
     finished = False
@@ -61,6 +62,7 @@ class KafkaSource:
         self.group = group or settings.group
         self.skipped: dict[int, int] = {}
         self.commits_failed = 0
+        self.away = ""
         self._listener = listener
         self._on_state = on_state
         self._state = ""
@@ -178,8 +180,10 @@ class KafkaSource:
         try:
             found = consumer.end_offsets([self._tp(p) for p in known], timeout_ms=_ANSWER_MS)
         except KafkaError as error:
+            self.away = f"a broker of {self.topic} does not answer ({type(error).__name__}): it is tried again"
             self._say(f"no end offsets from Kafka ({type(error).__name__}): a broker is away; reading goes on")
             return {}
+        self.away = ""
         if not self._state.startswith("connected"):
             self._say(f"connected again; topic {self.topic}")
         ends = self._ends.corrected(consumer, found, known)

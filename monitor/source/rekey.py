@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import msgspec
 
 from monitor.errors import BadInput, Problem, SinkBusy
-from monitor.records import RawBatch, Reject
+from monitor.records import Expanded, RawBatch, Refused, Reject
 from monitor.settings import KafkaSettings
 from monitor.source.dead_letters import DeadLetters
 from monitor.source.envelope import read_envelope
@@ -26,12 +26,16 @@ Sketch = Callable[[Sequence[bytes | None]], list[bytes | None]]
 
 @dataclass(slots=True)
 class RekeyResult:
-    """What was done: records read, written, written without a key, and dead-lettered instead."""
+    """What was done: records read, written, written without a key, and dead-lettered instead.
+
+    With another log format ``written`` and ``rejected`` count events, and ``ignored`` items that are no request.
+    """
 
     read: int = 0
     written: int = 0
     unkeyed: int = 0
     rejected: int = 0
+    ignored: int = 0
 
 
 def rekey(
@@ -40,6 +44,7 @@ def rekey(
     target_topic: str,
     *,
     field: str = "account_id",
+    expand: Callable[[RawBatch], Expanded] | None = None,
     sketch: Sketch | None = None,
     digest: Callable[[bytes], str] | None = None,
     once: bool = False,
@@ -55,16 +60,19 @@ def rekey(
     written without a key, for the monitor to reject where a person sees it. With ``sketch`` (values to
     values, None where one is no request) such a record could hold text, so it is dead-lettered instead;
     ``digest`` must then make the keyed digest of a value. The group is ``{group}.rekey.{source}``.
+
+    ``expand`` opens messages of another log format: each event in them is written as a record of its own, and what is
+    none is dead-lettered (so ``digest`` is needed), with the item's index.
     """
     if source_topic == target_topic:
         raise BadInput([Problem("--to", 0, f"{target_topic} is the source itself: give another topic")])
-    if sketch is not None and digest is None:
-        raise ValueError("sketch needs digest: dead letters carry a keyed digest")
+    if (sketch is not None or expand is not None) and digest is None:
+        raise ValueError("sketch and expand need digest: dead letters carry a keyed digest")
     result = RekeyResult()
     group = f"{settings.group}.rekey.{source_topic}"
     source = KafkaSource(settings, topic=source_topic, group=group, on_state=on_state)
     sender = KafkaSender(settings, target_topic, transactional_id=transactional_id)
-    letters = DeadLetters(KafkaSender(settings, settings.dead_letters), source_topic) if sketch else None
+    letters = DeadLetters(KafkaSender(settings, settings.dead_letters), source_topic) if digest else None
     key_of = _key_reader(field)
     try:
         idle = False
@@ -75,7 +83,7 @@ def rekey(
                 continue
             if transactional_id is not None:
                 sender.begin()
-            rejects = _write(batch, sender, key_of, sketch, digest, result)
+            rejects = _write(batch, sender, key_of, expand, sketch, digest, result)
             try:
                 if letters is not None and rejects:
                     letters.put(rejects)
@@ -100,24 +108,42 @@ def _write(
     batch: RawBatch,
     sender: KafkaSender,
     key_of: Callable[[bytes], str | None],
+    expand: Callable[[RawBatch], Expanded] | None,
     sketch: Sketch | None,
     digest: Callable[[bytes], str] | None,
     result: RekeyResult,
 ) -> list[Reject]:
     rejects: list[Reject] = []
+    result.read += len(batch)
+    messages, index = batch.values, None
+    if expand is not None:
+        made = expand(batch)
+        result.ignored += made.ignored
+        messages, index = [batch.values[i] for i in made.origin.tolist()], made.index.tolist()
+        batch = made.batch
     written: Sequence[bytes | None] = batch.values if sketch is None else sketch(batch.values)
     rows = zip(
         batch.values, written, batch.partition.tolist(), batch.offset.tolist(), batch.timestamp_ms.tolist(), strict=True
     )
-    for value, out, partition, offset, stamp in rows:
-        result.read += 1
-        if value is None:
+    for i, (value, out, partition, offset, stamp) in enumerate(rows):
+        if messages[i] is None or value is None:
             continue  # a tombstone is no request
+        if isinstance(value, Refused):
+            assert digest is not None
+            message = messages[i] or b""
+            item = None if index is None else index[i]
+            rejects.append(Reject(partition, offset, value.reason, len(message), digest(message), value.field, item))
+            result.rejected += 1
+            continue
         key = key_of(value)
         when = read_envelope(value).time_s
         if out is None:
             assert digest is not None
-            rejects.append(Reject(partition, offset, _reason(value), len(value), digest(value)))
+            message = messages[i] or b""
+            item = None if index is None else index[i]
+            rejects.append(
+                Reject(partition, offset, _reason(value), len(message), digest(message), index=item)
+            )
             result.rejected += 1
             continue
         stamp_ms = round(when * 1000) if when is not None and 0 <= when < 1e11 else stamp

@@ -36,7 +36,7 @@ from monitor.settings import RedisSettings
 RIGHTS = (
     "+evalsha", "+script|load", "+ping", "+hello", "+select",
     "+get", "+set", "+getex", "+del", "+exists", "+expire", "+ttl", "+strlen", "+scan",
-    "+hget", "+hset", "+hgetall", "+zadd", "+zrem", "+zremrangebyrank", "+zrevrange", "+zscore",
+    "+hget", "+hset", "+hgetall", "+hdel", "+zadd", "+zrem", "+zremrangebyrank", "+zrevrange", "+zscore",
     "+xadd", "+xread", "+xrevrange", "+xreadgroup", "+xgroup|create", "+xautoclaim", "+xack",
 )  # fmt: skip
 """All that an ACL user of ours needs, on keys ``~abm:*``; a test runs everything with no more."""

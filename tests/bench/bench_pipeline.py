@@ -11,13 +11,13 @@ ships. Prints rates, their ratio, each stage's share, rows scored by each detect
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +55,16 @@ def produce(broker: str, records: int, accounts: int) -> dict[str, Any]:
         for chunk in world:
             # no more than is sent, or the shares below would count what nobody read
             room = records - sent
-            chunk = replace(chunk, frame=chunk.frame.head(room), event_s=chunk.event_s[:room])
+            chunk = chunk.head(room)
             spread = pl.col("request_id").hash(1) % 5
-            chunk = replace(chunk, frame=chunk.frame.with_columns(account_id=pl.format("{}-{}", "account_id", spread)))
-            texts.update(chunk.frame["prompt"].drop_nulls().hash(1).to_list())
-            names.update(chunk.frame["account_id"].unique().to_list())
-            for key, value, at_ms in chunk.messages():
-                sender.send(key, value, timestamp_ms=at_ms)
+            frame = chunk.frame.with_columns(account_id=pl.format("{}-{}", "account_id", spread))
+            texts.update(frame["prompt"].drop_nulls().hash(1).to_list())
+            names.update(frame["account_id"].unique().to_list())
+            lines = io.BytesIO()
+            frame.write_ndjson(lines)
+            times = chunk.event_s.tolist()
+            for key, value, at in zip(frame["account_id"], lines.getvalue().splitlines(), times, strict=True):
+                sender.send(key.encode(), value, timestamp_ms=round(at * 1000))
                 sent += 1
                 size += len(value)
                 if sent == records:

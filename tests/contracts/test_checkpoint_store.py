@@ -1,7 +1,9 @@
-"""What every checkpoint store promises: memory, directory, Redis 7, Valkey 9."""
+"""What every checkpoint store promises: memory, directory, Redis 7, Valkey 9, S3 (moto), obstore's own memory."""
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import obstore
 import pytest
 import redis
 from hypothesis import HealthCheck, settings
@@ -21,10 +24,26 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from monitor.errors import Fenced, Reshaped
 from monitor.records import Checkpoint
 from monitor.store import CheckpointStore, Damaged, DirectoryStore, Incomplete, MemoryStore, require_shape
+from monitor.store.object_checkpoints import ObjectCheckpointStore, open_url
 from monitor.store.redis_checkpoints import RedisCheckpointStore
 from monitor.store.redis_link import RedisOptions
 
-KINDS = ["memory", "directory", "redis", "valkey"]
+KINDS = ["memory", "directory", "redis", "valkey", "s3", "objects"]
+SHARED = ["directory", "redis", "valkey", "s3"]
+"""Those that another process sees."""
+_names = itertools.count()
+
+
+def make_bench(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
+    if kind in {"redis", "valkey"}:
+        return Bench(kind, request.getfixturevalue(f"{kind}_url"), [])
+    if kind == "s3":
+        server = request.getfixturevalue("s3")
+        where = f"{server.bucket(f'contract-{next(_names)}')} {server.url}"
+        return Bench(kind, where, [], objects=open_url(*where.split()))
+    if kind == "objects":
+        return Bench(kind, "", [], objects=obstore.store.MemoryStore())
+    return Bench(kind, str(tmp_path), [])
 
 
 @dataclass
@@ -35,6 +54,7 @@ class Bench:
     where: str
     reports: list[str]
     memory: MemoryStore | None = None
+    objects: Any = None
 
     def open(self, scope: str = "t/g") -> CheckpointStore:
         if self.kind == "memory":
@@ -43,6 +63,8 @@ class Bench:
             return self.memory
         if self.kind == "directory":
             return DirectoryStore(self.where, scope, report=self.reports.append)
+        if self.objects is not None:
+            return ObjectCheckpointStore(self.objects, scope, report=self.reports.append)
         return RedisCheckpointStore(RedisOptions(url=self.where), scope, report=self.reports.append)
 
     def damage(self, what: str, change: Callable[[bytes], bytes | None]) -> int:
@@ -69,6 +91,17 @@ class Bench:
                         path.unlink()
                     else:
                         path.write_bytes(new)
+        elif self.objects is not None:
+            names = [item["path"] for chunk in obstore.list(self.objects) for item in chunk]
+            heads = [json.loads(self._read(name).split(b"\n")[1]) for name in names if name.endswith("/head")]
+            chosen = {"manifest": [h["last"] for h in heads], "previous": [h["previous"] for h in heads]}
+            for name in chosen.get(what, [name for name in names if "/blobs/" in name]):
+                new = change(self._read(name))
+                count += 1
+                if new is None:
+                    obstore.delete(self.objects, name)
+                else:
+                    obstore.put(self.objects, name, new)
         else:
             with redis.Redis.from_url(self.where) as client:
                 for key in client.scan_iter("*"):
@@ -81,15 +114,16 @@ class Bench:
                             client.set(key, new)
         return count
 
+    def _read(self, name: str) -> bytes:
+        return bytes(obstore.get(self.objects, name).bytes())
+
     def blobs(self) -> int:
         return self.damage("blob", lambda data: data)
 
 
 @pytest.fixture(params=KINDS)
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
-    kind: str = request.param
-    where = request.getfixturevalue(f"{kind}_url") if kind in {"redis", "valkey"} else str(tmp_path)
-    return Bench(kind, where, [])
+    return make_bench(request.param, request, tmp_path)
 
 
 def cp(
@@ -322,7 +356,13 @@ from monitor.store import DirectoryStore
 from monitor.store.redis_checkpoints import RedisCheckpointStore
 from monitor.store.redis_link import RedisOptions
 kind, where, generation, start = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-store = DirectoryStore(where, "t/g") if kind == "directory" else RedisCheckpointStore(RedisOptions(url=where), "t/g")
+if kind == "directory":
+    store = DirectoryStore(where, "t/g")
+elif kind == "s3":
+    from monitor.store.object_checkpoints import ObjectCheckpointStore, open_url
+    store = ObjectCheckpointStore(open_url(*where.split()), "t/g")
+else:
+    store = RedisCheckpointStore(RedisOptions(url=where), "t/g")
 store.claim(0, generation)
 back = store.load(0)
 keep = len(back.parts["log"]) if back else 0
@@ -364,11 +404,11 @@ def _whole(back: Checkpoint | None) -> int:
     return back.next_offset
 
 
-@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize("kind", SHARED)
 def test_two_processes_at_once_and_only_the_newer_generation_writes(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    bench = Bench(kind, str(tmp_path) if kind == "directory" else request.getfixturevalue(f"{kind}_url"), [])
+    bench = make_bench(kind, request, tmp_path)
     old = _writer(bench, 1, 0)
     time.sleep(0.2)
     new = _writer(bench, 2, 1_000_000)
@@ -377,7 +417,7 @@ def test_two_processes_at_once_and_only_the_newer_generation_writes(
     assert lines[-1] == "fenced"
     assert old.wait(10) == 0
     assert len(lines) > 2, "the old one was really writing"
-    for _ in range(20):
+    for _ in range(2 if kind == "s3" else 20):  # moto serves one request at a time, 4 ms each
         back = bench.open().load(0)
         assert back is None or back.generation == 1 or _whole(back) > 1_000_000
     new.kill()
@@ -388,18 +428,19 @@ def test_two_processes_at_once_and_only_the_newer_generation_writes(
     assert bench.reports == []
 
 
-@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize("kind", SHARED)
 def test_a_writer_killed_at_any_moment_leaves_its_last_checkpoint_whole(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    bench = Bench(kind, str(tmp_path) if kind == "directory" else request.getfixturevalue(f"{kind}_url"), [])
+    bench = make_bench(kind, request, tmp_path)
     last = 0
     for generation in range(1, 5):
         writer = _writer(bench, generation, 0)
+        assert writer.stdout is not None
+        acknowledged = [int(writer.stdout.readline())]
         time.sleep(0.05 + 0.037 * generation)
         os.kill(writer.pid, signal.SIGKILL)
-        assert writer.stdout is not None
-        acknowledged = [int(line) for line in writer.stdout.read().split()]
+        acknowledged += [int(line) for line in writer.stdout.read().split()]
         writer.wait()
         offset = _whole(bench.open().load(0))
         assert offset >= max([last, *acknowledged])
@@ -480,12 +521,14 @@ class StoreMachine(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_sequence_of_calls_equals_the_model(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    where = str(tmp_path) if kind in {"memory", "directory"} else request.getfixturevalue(f"{kind}_url")
-    StoreMachine.bench = Bench(kind, where, [])
+    StoreMachine.bench = make_bench(kind, request, tmp_path)
     run_state_machine_as_test(
         StoreMachine,
         settings=settings(
-            max_examples=12, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=3 if kind == "s3" else 12,
+            stateful_step_count=15,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
         ),
     )
     assert StoreMachine.bench.reports == []

@@ -1,4 +1,4 @@
-"""What every source promises, run against files and against a Kafka topic that hold the same records."""
+"""What every source promises, run against files, a spool and a Kafka topic that hold the same records."""
 
 from __future__ import annotations
 
@@ -49,6 +49,25 @@ class FilesUnderTest:
         return FileSource([self.path], PARTITIONS, listener=listener)
 
 
+class SpoolUnderTest:
+    """Segments of 2 KB, so that reading goes over many."""
+
+    def __init__(self, tmp_path):
+        from monitor.source.spool import Row, SpoolWriter
+
+        self.path = tmp_path / "spool"
+        writer = SpoolWriter(self.path, PARTITIONS, 1 << 20, segment_bytes=2_048)
+        for start in range(0, len(RECORDS), 50):
+            part = RECORDS[start : start + 50]
+            writer.append([Row(json.loads(value)["account_id"], 1_700_000_000_000, value) for value in part])
+        writer.close()
+
+    def open(self, listener=None):
+        from monitor.source.spool_source import SpoolSource
+
+        return SpoolSource(self.path, PARTITIONS, listener)
+
+
 class KafkaUnderTest:
     def __init__(self, bootstrap):
         from kafka import KafkaProducer
@@ -77,10 +96,12 @@ class KafkaUnderTest:
         return KafkaSource(settings, listener)
 
 
-@pytest.fixture(params=["files", pytest.param("kafka", marks=pytest.mark.kafka)])
+@pytest.fixture(params=["files", "spool", pytest.param("kafka", marks=pytest.mark.kafka)])
 def under_test(request, tmp_path):
     if request.param == "files":
         return FilesUnderTest(tmp_path)
+    if request.param == "spool":
+        return SpoolUnderTest(tmp_path)
     return KafkaUnderTest(request.getfixturevalue("kafka_broker"))
 
 

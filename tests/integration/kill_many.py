@@ -8,6 +8,8 @@ step was never hit.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
 import tempfile
 import time
@@ -29,13 +31,19 @@ def main() -> int:
     parser.add_argument("--accounts", type=int, default=600)
     parser.add_argument("--days", type=float, default=3.0)
     parser.add_argument("--heavy-cap", type=float, default=1_000.0)
-    parser.add_argument("--checkpoints", choices=["directory", "redis"], default="directory")
+    parser.add_argument("--checkpoints", choices=["directory", "redis", "object"], default="directory")
     parser.add_argument("--valkey", action="store_true")
     parser.add_argument("--defect", default="", choices=["", "swapped"])
     o = parser.parse_args()
     records = log(o.accounts, o.days, 7, o.heavy_cap)
     store = EmbeddedValkey() if o.valkey else servers.RedisServer()
-    with servers.ApacheKafka() as kafka, store, tempfile.TemporaryDirectory() as folder:
+    with contextlib.ExitStack() as stack, servers.ApacheKafka() as kafka, store:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        checkpoints = {"store": o.checkpoints}
+        if o.checkpoints == "object":
+            s3 = stack.enter_context(servers.S3())
+            os.environ.update(servers.S3_ENV)
+            checkpoints |= {"url": s3.bucket("kills"), "endpoint": s3.url}
         print(f"Apache Kafka {kafka.version}, {store.version}, checkpoints: {o.checkpoints}, {len(records)} records")
         with groups(kafka.bootstrap, store.url, Path(folder)) as make:
             calm = make()
@@ -44,7 +52,7 @@ def main() -> int:
             expected = calm.alerts()
             begun = time.monotonic()
             kills = Kills(o.seed, defect=o.defect)
-            group = make(max_poll_records=500, settings={"checkpoint": {"store": o.checkpoints}})
+            group = make(max_poll_records=500, settings={"checkpoint": checkpoints})
             last = kills.run(group, records, o.kills)
             found = difference(expected, group.alerts())
             missing = len(records) - last.counts["in_rows"]

@@ -43,7 +43,7 @@ def test_all_is_well_with_the_servers_there(kafka_broker: str, redis_url: str, t
     assert "doctor-requests: 3 partitions" in findings["kafka"]["detail"]
     assert findings["redis"]["status"] == "ok"
     assert findings["rules"]["status"] == "ok"
-    assert "inactive" in findings["classifier"]["detail"]
+    assert "CPUExecutionProvider" in findings["classifier"]["detail"]
     assert KEY not in output
 
 

@@ -308,5 +308,10 @@ def test_three_brokers_one_killed_nothing_lost(apache_kafka):
         values += read(source, lambda v, f: len(values) + len(v) >= 6000, 60)[0]
         assert sorted(map(int, values)) == list(range(6000))
         source.commit(dict.fromkeys(range(6), 1000))
-        source.close()
         producer.close()
+        read(source, lambda v, f: not source.away, 30)
+        for node in (1, 3):
+            cluster.kill(node)
+        read(source, lambda v, f: source.away, 30)
+        assert "does not answer" in source.away, "readiness falls where no broker is left"
+        source.close()

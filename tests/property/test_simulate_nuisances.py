@@ -14,6 +14,11 @@ def _scaled(name, **changes):
     return find([name])[0].model_copy(update=changes)
 
 
+def _said(what, figure):
+    print(f"{what}: {figure:.3f}")  # `pytest -rP` shows it
+    return figure
+
+
 def _labels(world, accounts, benign):
     truth = {t["account_id"]: t for t in world.truth()}
     groups = dict(zip(world._log.account_id.to_list(), world.accounts.group.tolist(), strict=False))
@@ -41,7 +46,7 @@ def test_adaptive_attackers_look_like_chat_customers_in_all_nuisances():
     alike = np.array([2 < rate[a] < 8 for a in accounts])
     use = (label == 1) | ((label == 0) & alike)
     assert min((label[use] == 1).sum(), (label[use] == 0).sum()) > 400
-    assert boosted.cross_validated_auc(x[use], label[use]) <= 0.55
+    assert _said("S7 by nuisances", boosted.cross_validated_auc(x[use], label[use])) <= 0.55
 
 
 def test_batch_harvest_looks_like_its_honest_twin_in_all_nuisances():
@@ -58,7 +63,7 @@ def test_batch_harvest_looks_like_its_honest_twin_in_all_nuisances():
     label = _labels(world, accounts, lambda group: group == twin)
     use = label >= 0
     # starts differ by scenario, so hours and gaps count; contents and lengths of text do not
-    assert boosted.cross_validated_auc(x[use], label[use]) <= 0.55
+    assert _said("S13 by nuisances", boosted.cross_validated_auc(x[use], label[use])) <= 0.55
 
 
 def test_ids_and_row_order_leak_nothing_in_any_scenario():
@@ -68,7 +73,7 @@ def test_ids_and_row_order_leak_nothing_in_any_scenario():
     label = _labels(world, accounts, lambda group: True)
     ids = x[:, :6]
     assert label.sum() > 250
-    assert boosted.cross_validated_auc(ids, label) <= 0.55
+    assert _said("thirteen attacks by ids and row order", boosted.cross_validated_auc(ids, label)) <= 0.55
 
 
 @pytest.mark.parametrize("name", ["S1", "S4", "S6", "S10"])
@@ -92,4 +97,4 @@ def test_sharing_any_link_is_poor_evidence(name):
         by_value = log.select("account_id", link).drop_nulls().unique().group_by(link).agg(pl.col("account_id"))
         shared |= set(by_value.filter(pl.col("account_id").list.len() > 1)["account_id"].explode())
     assert attack & shared
-    assert len(attack & shared) / len(shared) < 0.2
+    assert _said(f"{name} by any shared link, precision", len(attack & shared) / len(shared)) < 0.2

@@ -17,14 +17,19 @@ FOLDERS = sorted(path.parent for path in ROOT.glob("*/expected.yaml"))
 
 
 def raised(log: Path, out: Path) -> dict[str, dict[str, Any]]:
-    """The last revision of each account's strongest alert."""
+    """The last revision of each account's strongest alert; of a campaign's core members, the campaign's."""
     backtest_files([log], out, partitions=1)
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     last = {line["alert_id"]: line for line in lines if line["mode"] == "alert"}
     found: dict[str, dict[str, Any]] = {}
     for alert in last.values():
+        if alert["kind"] == "campaign":
+            found |= {account: alert for account in alert["accounts"] if account not in found}
+            continue
         held = found.get(alert["subject"])
-        if held is None or SEVERITIES.index(alert["severity"]) > SEVERITIES.index(held["severity"]):
+        if held is None or held["kind"] == "campaign" or (
+            SEVERITIES.index(alert["severity"]) > SEVERITIES.index(held["severity"])
+        ):
             found[alert["subject"]] = alert
     return found
 

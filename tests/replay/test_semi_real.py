@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from monitor.__main__ import build
 from monitor.evaluate import semireal, suite
-from monitor.evaluate.api import semi_real_rows
 from monitor.evaluate.drill import TAG
+from monitor.evaluate.suite_report import semi_real_rows
 
 DATA = semi_real.data_folder()
 pytestmark = pytest.mark.skipif(DATA is None, reason="no ../shared/data beside the clone: real text and timing")

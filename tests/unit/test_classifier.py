@@ -77,7 +77,7 @@ def test_buckets_do_not_show(tmp_path: Path, n: int) -> None:
 
 
 def test_columns_that_the_model_does_not_fill_stay_null(tmp_path: Path) -> None:
-    columns = ["classifier_distillation", None, None, "classifier_stolen_key"]
+    columns = ["classifier_distillation", None, None, "classifier_stolen_key", None]
     golden = onnx_models.manifest(b"")["golden"]
     golden["expected"] = {c: golden["expected"][c] for c in columns if c}
     onnx_models.write(tmp_path, outputs=[{"name": "p", "columns": columns}], golden=golden)
@@ -109,11 +109,11 @@ HARM: dict[str, tuple[dict[str, Any], str]] = {
     "features in another order": ({"features": list(reversed(onnx_models.FEATURES))}, "off by"),
     "golden row of other features": ({"golden": {"rows": [{"x": 1.0}], "expected": {}}}, "every feature"),
     "opset": ({"opset": 23}, "export it with 18"),
-    "event set": ({"inputs": [{"name": "ev", "role": "events"}]}, "event set"),
+    "event set": ({"inputs": [{"name": "ev", "role": "events"}]}, "which `sets` must describe"),
     "no aggregates": ({"inputs": [{"name": "known", "role": "mask"}]}, "one input with role aggregates"),
     "other input": ({"inputs": [{"name": "x", "role": "aggregates"}]}, "the graph reads"),
     "other output": ({"outputs": [{"name": "q", "columns": list(CLASSIFIER_COLUMNS)}]}, "q is missing"),
-    "stray column": ({"outputs": [{"name": "p", "columns": ["risk", None, None, None]}]}, "stray: risk"),
+    "stray column": ({"outputs": [{"name": "p", "columns": ["risk", None, None, None, None]}]}, "stray: risk"),
     "defaults": ({"nulls": {"defaults": [0.0]}}, "5 defaults"),
     "no golden rows": ({"golden": {"rows": [], "expected": {}}}, "golden"),
     "golden of one column": (
@@ -232,7 +232,7 @@ def test_a_gpu_that_is_required_is_required(tmp_path: Path, monkeypatch: pytest.
 def test_threads_are_set(tmp_path: Path) -> None:
     model = served(onnx_models.write(tmp_path), threads=3)
     assert model._active is not None
-    assert model._active.session.get_session_options().intra_op_num_threads == 3
+    assert model._active.runner.session.get_session_options().intra_op_num_threads == 3
 
 
 def test_two_runtimes_are_refused() -> None:
@@ -324,3 +324,30 @@ def test_an_inference_that_fails_is_null_and_said(tmp_path: Path, monkeypatch: p
     monkeypatch.undo()
     assert np.isfinite(model.score(frame())["classifier_resale"]).all()
     assert model.status().inactive is None
+
+
+def test_another_model_is_taken_over_at_the_next_epoch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A file that is put in place shows in the versions of alerts from the next epoch on; an unfit one in the log."""
+    from spine import batch, world
+
+    from monitor import wiring
+    from monitor.settings import Settings
+    from monitor.sketch import Keyring
+
+    versions(tmp_path)
+    settings = Settings.model_validate({"score": {"classifier": {"model_dir": str(tmp_path), "providers": ["cpu"]}}})
+    p = wiring.pipeline(settings, keys=Keyring.from_seed(1), rules=wiring.load(settings))
+    records = world()[:600]
+    third = len(records) // 3
+    p.process(batch(records[:third]))
+    assert p.versions["model"].startswith("tiny-1:")
+    (tmp_path / "CURRENT").write_text("v2")
+    assert p.versions["model"].startswith("tiny-1:")
+    p.process(batch(records[third : 2 * third]))
+    assert p.versions["model"].startswith("tiny-2:")
+    (tmp_path / "CURRENT").write_text("v9")
+    p.process(batch(records[2 * third :]))
+    p.finish()
+    assert p.versions["model"].startswith("tiny-2:")
+    assert "unfit" in caplog.text
+    assert "there are: v1, v2" in caplog.text

@@ -31,6 +31,18 @@ def compose() -> dict[str, Any]:
     return loaded
 
 
+def test_each_test_that_the_threat_model_names_is_there() -> None:
+    text = (DEPLOY / "THREAT-MODEL.md").read_text()
+    named = re.findall(r"`((?:unit|property|integration|contracts|bench|replay)/[\w./-]+)", text)
+    assert len(named) > 10
+    for name in named:
+        assert list((ROOT / "tests").glob(f"{name}*")), name
+    settings = re.findall(r"`((?:decode|features|source|checkpoint)\.\w+)`", text)
+    example = (DEPLOY / "monitor.yaml").read_text()
+    for name in settings:
+        assert f"\n  {name.split('.')[1]}:" in example, name
+
+
 def test_compose_has_the_five_and_a_producer(compose: dict[str, Any]) -> None:
     services = compose["services"]
     assert {"kafka", "redis", "monitor", "prometheus", "grafana"} <= set(services)

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import polars as pl
 import pytest
 
 from monitor.errors import BadInput, NothingReadable
@@ -55,6 +56,22 @@ def test_study_reads_what_the_overlay_needs(log):
     assert p.has("country")
     assert not p.has("payment_fp")
     assert p.hours[8:18].sum() == p.requests
+
+
+def test_a_parquet_log_is_read_as_its_lines_are(log, tmp_path):
+    rows = [json.loads(x) for x in log.read_text().splitlines()[:-1]]
+    with_dates = pl.DataFrame(rows, infer_schema_length=None).with_columns(
+        pl.from_epoch((pl.col("ts") * 1e6).round().cast(pl.Int64), time_unit="us").alias("ts")
+    )
+    with_dates.write_parquet(tmp_path / "real.parquet")
+    (lines, table) = (d.study([p]) for p in (log, tmp_path / "real.parquet"))
+    assert lines.first == pytest.approx(table.first, abs=1e-3)
+    for name in ("requests", "accounts", "present", "values"):
+        assert getattr(lines, name) == getattr(table, name), name
+    assert (lines.hours == table.hours).all()
+    (tmp_path / "junk.parquet").write_bytes(b"no")
+    with pytest.raises(BadInput, match="Parquet"):
+        d.study([tmp_path / "junk.parquet"])
 
 
 def test_overlay_wears_the_logs_clothes(log):

@@ -9,12 +9,15 @@ import pytest
 from monitor.errors import BadInput
 from monitor.evaluate import ablation, baselines, fairness, read_log, suite
 from monitor.evaluate import api as api_of
+from monitor.evaluate import suite_report as tables
 from monitor.evaluate.inputs import read_truth
 from monitor.simulate import api
 
 SMALL = suite.Size(
-    150, 1.0, ("S1", "D1", "B5"), 100, mixes=(0.25,), sizes=(10,), ablations=("no payment",), fairness=True
-)
+    100, 0.8, ("S1", "D1", "P3", "B5"), 100, mixes=(0.25,), sizes=(10,), ablations=("no payment",), fairness=True,
+    pairs=True,
+)  # fmt: skip
+PAIR = suite.Pair("P2 glues", ("S1", "P2"), ("S1", "P2"), 1.0)
 
 
 def frame(rows):
@@ -45,6 +48,8 @@ def oracle(log, context, alerts):
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(suite, "SUITES", {"small": SMALL})
+    monkeypatch.setattr(suite, "PAIRS", (PAIR,))
+    monkeypatch.setattr(tables, "PAIRS", (PAIR,))
 
 
 def test_calls_an_hour_counts_any_sixty_minutes():
@@ -142,30 +147,40 @@ def test_relabelling_is_one_to_one_and_merging_is_not():
 def test_suite_runs_every_job_and_scores_it(tmp_path, small):
     told: list[tuple[int, int, str]] = []
     report = suite.run_suite("small", oracle, tmp_path, seeds=2, progress=lambda *x: told.append(x))
-    expected = {"detector", *baselines.NAMES, "no payment", *fairness.TESTS, "mix 25", "size 10"}
+    pair = {"P2 glues, without", "P2 glues, with"}
+    expected = {"detector", *baselines.NAMES, "no payment", *fairness.TESTS, "mix 25", "size 10", *pair}
     assert set(report.names) == expected
     assert all(len(report.of(n)) == 2 for n in expected)
     assert told[-1][:2] == (len(report.outcomes), len(report.outcomes))
     for outcome in report.of("detector"):
-        assert outcome.evaluation.found == len(outcome.evaluation.campaigns) == 1
+        assert outcome.evaluation.found == len(outcome.evaluation.campaigns) == 2
         assert outcome.evaluation.false_campaigns.count == 0
     assert "payment_fp" in report.of("detector")[0].summary["fields"]
     assert "payment_fp" not in report.of("no payment")[0].summary["fields"]
     assert [(n, runs, found) for n, runs, found, _ in report.time_to_alert()] == [("mix 25", 2, 2), ("size 10", 2, 2)]
     assert json.loads(report.to_json())["suite"] == "small"
     text = api_of.suite_markdown(report)
-    assert "| detector | 2 of 2 |" in text
+    assert "| detector | 4 of 4 |" in text
     assert all(f"| {name} |" in text for name in baselines.NAMES)
-    assert {row[0] for row in api_of.scenario_rows(report)} == {"S1"}
-    assert [row[:3] for row in api_of.confounder_rows(report)] == [["B5", "60", "0"]]
-    assert [row[0] for row in api_of.fairness_rows(report)] == [*fairness.TESTS] * 2
+    assert {row[0] for row in tables.scenario_rows(report)} == {"S1", "P3"}
+    # the customer whom P3 frames is honest: a row among the look-alikes
+    assert [(row[0], row[2]) for row in tables.confounder_rows(report)] == [("B5", "0"), ("P3", "0")]
+    (cost,) = tables.cost_rows(report)
+    assert cost[:6] == ["P2 glues", "2", "S1, P2", "100.0%", "100.0%", "+0.0"]
+    ours = tables.false_rows(report)[0]
+    days = sum(o.evaluation.account_days for o in report.of("detector"))
+    # nothing seen in n account-days: at most 3.00 / n
+    assert ours[:4] == ["detector", str(days), "0", f"0.0 ({2.995732 / days * 1e6:.1f})"]
+    assert [row[0] for row in tables.fairness_rows(report)] == [*fairness.TESTS] * 2
     assert [t.row_count for t in api_of.suite_tables(report)] == [
         len(text_rows)
         for text_rows in (
-            api_of.detector_rows(report),
-            api_of.scenario_rows(report),
-            api_of.confounder_rows(report),
-            api_of.lone_rows(report),
+            tables.detector_rows(report),
+            tables.false_rows(report),
+            tables.scenario_rows(report),
+            tables.confounder_rows(report),
+            tables.lone_rows(report),
+            tables.cost_rows(report),
             report.time_to_alert(),
             report.fairness,
         )
@@ -176,6 +191,26 @@ def test_suite_runs_every_job_and_scores_it(tmp_path, small):
     assert page.count("<svg") >= 2
     again = suite.run_suite("small", oracle, tmp_path / "b", seeds=2)
     assert again.to_json() == report.to_json()
+
+
+def test_a_pair_differs_in_the_attack_alone(tmp_path):
+    with_it, without = (suite.pair_cast(PAIR, side) for side in ("with", "without"))
+    assert with_it == ["S1", "P2"]
+    assert without[0] == "S1"
+    assert [g.links.copy_from for g in without[1].groups] == [None, None]
+    assert suite.pair_cast(suite.Pair("P1 poisons", ("S1", "P1"), ("S1",), 1.0), "without") == ["S1"]
+    logs = []
+    for number, cast in enumerate((with_it, without)):
+        api.simulate(cast, tmp_path / f"{number}.ndjson", accounts=60, days=1, seed=1, heavy_cap=50)
+        members = {t.account_id for t in read_truth(tmp_path / f"{number}.truth.ndjson") if t.scenario == "S1"}
+        rows = [json.loads(x) for x in (tmp_path / f"{number}.ndjson").open()]
+        logs.append(
+            {(r["account_id"], r["payment_fp"], r["account_created_at"]) for r in rows if r["account_id"] in members}
+        )
+    assert logs[0] == logs[1]
+    assert {p.cast[-1] for p in suite.PAIRS} == {"P1", "P2"}
+    for pair in suite.PAIRS:
+        assert set(pair.measured) <= set(pair.cast)
 
 
 def test_payment_baseline_is_beaten_by_an_enterprise(tmp_path, small):
@@ -207,3 +242,5 @@ def test_every_suite_names_scenarios_that_ship():
     for size in suite.SUITES.values():
         assert set(size.scenarios) <= set(shipped())
         assert set(size.ablations) <= set(ablation.GROUPS)
+    assert suite.SUITES["standard"].sizes == suite.SIZES == (10, 58, 100, 1000)
+    assert suite.SUITES["standard"].mixes == suite.MIXES == (0.01, 0.05, 0.10, 0.25, 1.0)

@@ -100,6 +100,23 @@ def test_lines_are_requests_of_the_contract(demo):
         REQUEST.validate(json.loads(text))
 
 
+@pytest.mark.parametrize("kept", [100_000, 0])
+def test_the_joined_lines_say_what_polars_would_write(monkeypatch, kept):
+    """Every field of every kind: batches, blobs, tools, hidden networks, failed calls, a dozen languages."""
+    monkeypatch.setattr("monitor.simulate.log.KEPT_FRAGMENTS", kept)
+    world = Simulator(["S5", "S8", "S14", "G1", "S13", "B7", "B9"], 80, 0.7, 1, heavy_cap=100)
+    seen: dict[str, set[bool]] = {}
+    for chunk in world:
+        buffer = io.BytesIO()
+        chunk.frame.write_ndjson(buffer)
+        polars, joined = ([json.loads(x) for x in text.splitlines()] for text in (buffer.getvalue(), chunk.ndjson()))
+        assert joined == polars
+        for name in chunk.frame.columns:
+            seen.setdefault(name, set()).update(chunk.frame[name].is_null().unique().to_list())
+    assert {n for n, nulls in seen.items() if nulls == {True}} <= {"referral_fp"}
+    assert {n for n, nulls in seen.items() if nulls == {False, True}} >= {"system", "ip", "tools", "reasoning_blob_fp"}
+
+
 def test_prompts_are_mostly_distinct(demo):
     _, log = demo
     chat = log.filter(pl.col("status") == 200)

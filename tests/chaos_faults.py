@@ -1,0 +1,348 @@
+"""The faults: what is done to a trial, in order, and what its member must say about it."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+
+import msgspec
+import redis
+import servers
+from accounting import MALFORMED
+from chaos import Trial, lag, streamed, undisturbed
+from chaos_means import DurableRedis, fill, mounted, slowed
+from members import PARTITIONS, ROOT, SESSION_S
+
+from monitor.source.embedded import HOST
+from monitor.store.manifest import seal, unseal
+
+Fault = Callable[[Trial], None]
+
+
+def broker_killed(t: Trial) -> None:
+    """SIGKILL the only broker under load, start it again some seconds later."""
+    t.begin()
+    t.send(1)
+    with t.fault("SIGKILL to the broker", falls=True):
+        t.kafka.kill()
+        time.sleep(SESSION_S + t.chance.uniform(6, 9))
+        t.kafka.restart()
+        since = time.monotonic()
+    t.send(2)
+    t.recovered(since)
+
+
+def broker_of_three_killed(t: Trial) -> None:
+    """Of three brokers (replication 3, min.insync.replicas 2) one is killed under load and stays away."""
+    with servers.ApacheKafka(3) as cluster:
+        servers.create_topic(cluster.bootstrap, topic := "chaos-three", PARTITIONS)
+        servers.create_topic(cluster.bootstrap, f"{topic}.dlq", 1)
+        t.begin(topic=topic, bootstrap=cluster.bootstrap)
+        t.send(1)
+        node = t.chance.randint(1, 3)
+        with t.fault(f"SIGKILL to broker {node} of 3", falls=None):
+            cluster.kill(node)
+            since = time.monotonic()
+            t.send(2)
+        t.recovered(since)
+        t.finish()
+
+
+def topic_truncated(t: Trial) -> None:
+    """Retention deletes records before a member that is behind has read them."""
+    t.begin()
+    size = len(t.part(0))
+    t.member.kill()
+    t.send(1)
+    from kafka import TopicPartition
+    from kafka.admin import OffsetSpec
+
+    with servers.admin(t.group.bootstrap) as client:
+        parts = [TopicPartition(t.group.topic, p) for p in range(PARTITIONS)]
+        ends = client.list_partition_offsets(dict.fromkeys(parts, OffsetSpec.LATEST))
+        client.delete_records({tp: end.offset for tp, end in ends.items()})
+    t.say(f"killed; {size} more records sent and deleted before they were read")
+    since = time.monotonic()
+    t.member = t.group.start()
+    t.send(2)
+    t.recovered(since)
+    t.health = "ready again"
+    t.expected = undisturbed((size, 2 * size))
+    t.notes.append(f"the {size} deleted records are gone, and it says so")
+    if "deleted by the topic's retention" not in t.member.log:
+        t.wrong.append("it did not say that records were deleted unread")
+
+
+def redis_killed(t: Trial) -> None:
+    """Redis (AOF, fsync always) is killed and comes back with its data."""
+    with DurableRedis() as server:
+        t.begin(redis_url=server.url)
+        with t.fault("SIGKILL to Redis", falls=True):
+            server.process.kill()
+            t.send(1)
+            time.sleep(t.chance.uniform(6, 9))
+            server.process.start()
+            since = time.monotonic()
+        t.send(2)
+        t.recovered(since)
+        t.finish()
+
+
+def redis_full(t: Trial) -> None:
+    """Redis refuses writes for want of memory (OOM) until somebody gives it more."""
+    with servers.RedisServer() as server, contextlib.closing(redis.Redis.from_url(server.url)) as client:
+        t.begin(redis_url=server.url)
+        with t.fault("maxmemory 1 MB: OOM", falls=True):
+            client.config_set("maxmemory", "1mb")
+            t.send(1)
+            time.sleep(t.chance.uniform(6, 9))
+            client.config_set("maxmemory", "0")
+            since = time.monotonic()
+        t.send(2)
+        t.recovered(since)
+        t.finish()
+
+
+def redis_slow(t: Trial) -> None:
+    """Every answer of Redis takes 100 ms longer, then the server stands still for longer than the time-out."""
+    with servers.RedisServer() as server, slowed(server.port) as (port, delay), contextlib.closing(
+        redis.Redis.from_url(server.url)
+    ) as client:
+        t.begin(redis_url=f"redis://{HOST}:{port}/0")
+        with t.fault("100 ms for each answer, then none for 8 s", falls=True):
+            delay[0] = 0.1
+            t.send(1)
+            time.sleep(3)
+            client.execute_command("CLIENT", "PAUSE", "8000", "ALL")
+            time.sleep(8.5)
+            delay[0] = 0.0
+            since = time.monotonic()
+        t.send(2)
+        t.recovered(since)
+        t.finish()
+
+
+def redis_flushed(t: Trial) -> None:
+    """FLUSHALL: what was in the stream is gone, open alerts are written again from the state."""
+    with servers.RedisServer() as server, contextlib.closing(redis.Redis.from_url(server.url)) as client:
+        t.begin(redis_url=server.url)
+        t.send(1)
+        t.require("it is read", lambda: lag(t.group) == 0)
+        t.earlier = streamed(t.group)
+        with t.fault("FLUSHALL", falls=None):
+            client.flushall()
+            since = time.monotonic()
+            t.send(2)
+            t.require("it is read", lambda: lag(t.group) == 0)
+        t.recovered(since)
+        t.notes.append(f"{len(t.earlier)} entries were in the stream before")
+        t.finish()
+
+
+def disk_full(t: Trial) -> None:
+    """The file system of the checkpoints fills up, and is emptied again."""
+    with mounted(t.folder / "small", "size=24m") as disk:
+        t.begin(settings={"checkpoint": {"path": str(disk / "state")}})
+        with t.fault("the disk is full", falls=True):
+            fill(disk / "ballast")
+            t.send(1)
+            time.sleep(t.chance.uniform(4, 7))
+            (disk / "ballast").unlink()
+            since = time.monotonic()
+        t.send(2)
+        t.recovered(since)
+        t.member.kill()  # what it wrote since then is what counts
+        t.finish(again=True)
+
+
+def disk_read_only(t: Trial) -> None:
+    """The file system of the checkpoints turns read-only, and back."""
+    with mounted(t.folder / "readonly", "size=64m") as disk:
+        t.begin(settings={"checkpoint": {"path": str(disk / "state")}})
+        with t.fault("the disk is read-only", falls=True):
+            subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+            t.send(1)
+            time.sleep(t.chance.uniform(4, 7))
+            subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+            since = time.monotonic()
+        t.send(2)
+        t.recovered(since)
+        t.member.kill()
+        t.finish(again=True)
+
+
+def checkpoint_cut(t: Trial) -> None:
+    """Killed, and the last manifest of each partition cut in half: the one before it serves."""
+    t.begin()
+    t.send(1)
+    t.require("it is at work", lambda: "committed" in t.member.steps[-20:])
+    t.member.kill()
+    cut = [*(t.folder / "state").rglob("manifest")]
+    for path in cut:
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) // 2])
+    t.say(f"SIGKILL; {len(cut)} manifests cut in half")
+    since = time.monotonic()
+    t.member = t.group.start()
+    t.send(2)
+    t.recovered(since)
+    t.health = "ready again"
+    if t.member.log.count("manifest is damaged") != len(cut):
+        t.wrong.append("it did not report each damaged manifest")
+
+
+def checkpoint_older(t: Trial) -> None:
+    """Killed, and its checkpoints replaced by those of a while ago: it reads on from their own offsets."""
+    t.begin()
+    t.member.kill()
+    shutil.copytree(t.folder / "state", t.folder / "backup")
+    t.member = t.group.start()
+    t.send(1)
+    t.require("it is read", lambda: t.member.alive() and lag(t.group) == 0)
+    t.member.kill()
+    shutil.rmtree(t.folder / "state")
+    (t.folder / "backup").rename(t.folder / "state")
+    t.say("SIGKILL; checkpoints replaced by those before the second part")
+    since = time.monotonic()
+    t.member = t.group.start()
+    t.send(2)
+    t.recovered(since)
+    t.health = "ready again"
+
+
+def checkpoint_of_another_version(t: Trial) -> None:
+    """Checkpoints in a format that this version does not know are refused in words; its own come back, it goes on."""
+    t.begin()
+    t.member.kill()
+    held = {path: path.read_bytes() for path in (t.folder / "state").rglob("manifest")}
+    for path, data in held.items():
+        body = unseal(data)
+        assert body is not None
+        path.write_bytes(seal({**msgspec.json.decode(body), "format": 0}))
+    refused = t.group.start()
+    status = refused.process.wait(60)
+    t.say(f"checkpoints of format 0: refused with status {status}")
+    if status == 0 or "has format 0 and this version reads 1" not in refused.log:
+        t.wrong.append("a checkpoint of an unknown format was not refused in words")
+    for path, data in held.items():
+        path.write_bytes(data)
+    t.send(1)
+    since = time.monotonic()
+    t.member = t.group.start()
+    t.send(2)
+    t.recovered(since)
+    t.health = "refused, then ready"
+
+
+def stopped_and_continued(t: Trial) -> None:
+    """SIGSTOP for longer than the session: another takes over. SIGCONT: the first comes back to a fence."""
+    t.begin()
+    heir = t.group.start()
+    t.require("both own two", lambda: sorted(t.group.owned().values()) == [2, 2])
+    with t.fault("SIGSTOP", falls=None, silent=True):
+        t.member.process.send_signal(signal.SIGSTOP)
+        t.send(1)
+        first, t.member = t.member, heir
+        since = time.monotonic()
+        t.require("the other owns all", lambda: heir.metric("abusemon_partitions_assigned") == PARTITIONS)
+        t.notes.append(f"taken over in {time.monotonic() - since:.1f} s")
+        first.process.send_signal(signal.SIGCONT)
+        since = time.monotonic()
+    t.send(2)
+    t.require("both share again", lambda: sorted(t.group.owned().values()) == [2, 2])
+    t.recovered(since)
+    t.require("the first is ready", first.ready)
+    if first.terminate() != 0:
+        t.wrong.append("the one that was stopped did not end well")
+    t.partly = True
+
+
+def terminated(t: Trial) -> None:
+    """SIGTERM under load, then a new one."""
+    t.begin()
+    t.send(1)
+    status = t.member.terminate()
+    t.say(f"SIGTERM: status {status}")
+    if status:
+        t.wrong.append(f"SIGTERM ended with {status}")
+    since = time.monotonic()
+    t.member = t.group.start()
+    t.send(2)
+    t.recovered(since)
+    t.health = "ready again"
+
+
+def bad_rules(t: Trial) -> None:
+    """A broken rule file is pushed while it runs, and removed again."""
+    rules = t.folder / "rules"
+    shutil.copytree(ROOT / "rules", rules)
+    t.begin(settings={"rules": {"dirs": [str(rules)], "reload_s": 0.5}})
+    with t.fault("a rule file that is none", falls=False):
+        (rules / "volume" / "broken.yaml").write_text("id: broken\nwhen: nonsense >\n")
+        t.require("refused", lambda: t.member.metric("abusemon_rules_last_reload_successful") == 0)
+        t.send(1)
+        t.require("it is read", lambda: lag(t.group) == 0)
+        (rules / "volume" / "broken.yaml").unlink()
+        since = time.monotonic()
+    t.send(2)
+    t.require("taken again", lambda: t.member.metric("abusemon_rules_last_reload_successful") == 1)
+    t.recovered(since)
+
+
+def poisoned(t: Trial) -> None:
+    """A producer fills one partition with what is no request: that one stops, the others go on."""
+    t.begin()
+    poison = [(b"", t.chance.choice(MALFORMED), 0) for _ in range(5_200)]
+    from kafka import KafkaProducer
+
+    target = t.chance.randrange(PARTITIONS)
+    with t.fault(f"{len(poison)} bad records into partition {target}", falls=True):
+        producer = KafkaProducer(bootstrap_servers=t.group.bootstrap, linger_ms=5)
+        for _, value, _ in poison:
+            producer.send(t.group.topic, value, partition=target, timestamp_ms=t.part(0)[-1][2])
+        producer.flush()
+        producer.close()
+        t.require("it stops", lambda: t.member.metric("abusemon_partition_stopped") == 1)
+        t.send(1)
+        t.require("only that one is behind", lambda: t.behind() == [target])
+    if t.member.terminate() != 0:
+        t.wrong.append("SIGTERM did not end it well")
+    t.say("restarted with a higher source.reject_limit")
+    t.group.settings = {"source": {"reject_limit": {"ratio": 1.0, "consecutive": 100_000}}}
+    since = time.monotonic()
+    t.member = t.group.start()
+    t.send(2)
+    t.recovered(since)
+
+
+def clock_jumps(t: Trial) -> None:
+    """The wall clock jumps by up to two days each second, both ways: event time does not care."""
+    shim = t.folder / "shim"
+    shim.mkdir()
+    (shim / "sitecustomize.py").write_text(
+        f"import random, time\n_time, _jump = time.time, random.Random({t.chance.randrange(1 << 30)})\n"
+        "_state = [0, 0.0]\n"
+        "def jumping():\n"
+        "    now = _time()\n"
+        "    if int(now) != _state[0]:\n"
+        "        _state[:] = [int(now), _jump.uniform(-172800, 172800)]\n"
+        "    return now + _state[1]\n"
+        "time.time = jumping\n"
+    )
+    t.begin(env={"PYTHONPATH": f"{shim}:{ROOT}"})
+    with t.fault("its clock jumps by up to two days each second", falls=False):
+        t.send(1)
+        t.send(2)
+        since = time.monotonic()
+    t.recovered(since)
+
+
+FAULTS: tuple[Fault, ...] = (
+    broker_killed, broker_of_three_killed, topic_truncated, redis_killed, redis_full, redis_slow, redis_flushed,
+    disk_full, disk_read_only, checkpoint_cut, checkpoint_older, checkpoint_of_another_version, stopped_and_continued,
+    terminated, bad_rules, poisoned, clock_jumps,
+)  # fmt: skip

@@ -1,0 +1,22 @@
+"""One fault of ``chaos.py`` in CI: the whole of it is a command that takes a quarter of an hour."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from chaos import Trial
+from chaos_faults import FAULTS, checkpoint_cut
+from members import groups
+
+pytestmark = [pytest.mark.apache_kafka, pytest.mark.redis7, pytest.mark.slow]
+
+
+def test_a_checkpoint_cut_in_half_costs_no_alert(apache_kafka, redis_url, tmp_path):
+    assert checkpoint_cut in FAULTS
+    with groups(apache_kafka.bootstrap, redis_url, tmp_path) as make:
+        trial = Trial("checkpoint_cut", apache_kafka, None, make, tmp_path, random.Random(1), print)
+        checkpoint_cut(trial)
+        result = trial.result()
+    assert result.revisions > 100
+    assert result.well, result

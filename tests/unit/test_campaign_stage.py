@@ -1,0 +1,236 @@
+"""The campaign stage on populations made by hand: who is linked, who is core, and what leaves everybody alone."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import polars as pl
+import pytest
+from campaign_world import FIRST, STEP_MS, Act, blob, campaign, people
+
+from monitor.campaigns import COLUMNS, CampaignOptions, CampaignStage, Candidates, StepBlob
+from monitor.campaigns.calibrate import RANKED, ranks
+from monitor.campaigns.graph import surprise
+from monitor.campaigns.registry import Registry
+from monitor.campaigns.sync import observed_and_expected
+from monitor.features.campaign_catalogue import CAMPAIGN
+
+
+class Agreed:
+    """Facts of which only agreements are known."""
+
+    def __init__(self, *names: str, banned: dict[str, int] | None = None):
+        self.names, self.banned = frozenset(names), banned or {}
+
+    def product_seen_ms(self, account: str, at_ms: int) -> int | None:
+        return None
+
+    def knows(self, kind: str) -> bool:
+        return kind == "account_banned" and bool(self.banned)
+
+    def banned_ms(self, account: str, at_ms: int) -> int | None:
+        return self.banned.get(account)
+
+    def agreed(self, at_ms: int) -> frozenset[str]:
+        return self.names
+
+
+def judged(acts: list[Act], stage: CampaignStage | None = None, facts: Agreed | None = None) -> Candidates:
+    found = (stage or CampaignStage()).step(FIRST, [blob(0, acts)], facts)
+    return found if found is not None else Candidates(pl.DataFrame(), {}, [])
+
+
+def groups_of(found: Candidates) -> list[set[str]]:
+    return sorted(({m.account for m in f.members} for f in found.findings.values()), key=sorted)
+
+
+def tiers(found: Candidates, tier: str) -> set[str]:
+    return {m.account for f in found.findings.values() for m in f.members if m.tier == tier}
+
+
+def test_the_catalogue_lists_the_statistics_in_order() -> None:
+    assert tuple(f.name for f in CAMPAIGN) == COLUMNS
+    assert set(RANKED) < set(COLUMNS)
+
+
+def test_a_campaign_is_found_and_nobody_else() -> None:
+    found = judged(people(400) + campaign(12))
+    assert groups_of(found) == [{f"c{i:04d}" for i in range(12)}]
+    row = found.rows.row(0, named=True)
+    assert (row["tenants"], row["attested_share"], row["template_share"]) == (12, 1.0, 1.0)
+    assert row["harvest_share"] == pytest.approx(0.75)
+    assert row["link_groups"] == 5  # payment, network, creation, software, template
+    assert tiers(found, "core") == {f"c{i:04d}" for i in range(12)}
+
+
+def test_ordinary_people_are_no_candidate() -> None:
+    assert judged(people(600)).findings == {}
+
+
+def test_one_shared_value_joins_nobody() -> None:
+    """A card alone, a vendor's client and prompt in many accounts, a regional address: one kind of fact each."""
+    vendor = people(200, 1000)
+    for act in vendor:
+        act.links |= {"client_build": [7], "user_agent": [8], "system_prompt": [9], "tool_schema": [10], "ja4": [11]}
+    card = people(30, 2000)
+    for act in card:
+        act.links["payment"] = [77]
+    vpn = people(60, 3000)
+    for act in vpn:
+        act.links["egress_prefix"] = [88]
+    assert judged(people(400) + vendor + card + vpn).findings == {}
+
+
+def test_what_the_client_chooses_joins_nobody_by_itself() -> None:
+    copied = campaign(12)
+    for act in copied:
+        del act.links["payment"], act.links["egress_prefix"]
+        act.created_days = float(100 + 37 * int(act.account[1:]))
+    assert judged(people(400) + copied).findings == {}
+
+
+def test_one_organisation_is_one_tenant() -> None:
+    assert judged(people(400) + campaign(12, tenant="org")).findings == {}
+
+
+def test_an_agreement_leaves_its_accounts_out() -> None:
+    agreed = Agreed(*(f"c{i:04d}" for i in range(12)))
+    assert judged(people(400) + campaign(12), facts=agreed).findings == {}
+
+
+def test_a_framed_customer_is_not_core() -> None:
+    """He shares address, client and prompt with the campaign, and talks like a person."""
+    framed = [
+        Act(f"f{i}", tenant=f"firm{i % 2}", links={"egress_prefix": [900_001], "client_build": [900_002],
+            "payment": [70_000 + i % 2]}, sums={"question": 3, "n_human": 4})
+        for i in range(6)
+    ]  # fmt: skip
+    found = judged(people(400) + campaign(12) + framed)
+    assert {f"f{i}" for i in range(6)} <= set.union(*groups_of(found))
+    assert tiers(found, "core") == {f"c{i:04d}" for i in range(12)}
+
+
+def test_one_prompt_that_met_a_phrase_list_makes_nobody_core() -> None:
+    framed = [Act(f"f{i}", links={"egress_prefix": [900_001], "client_build": [900_002]}, sums={"n_harvest": 1})
+              for i in range(3)]  # fmt: skip
+    assert not any(name.startswith("f") for name in tiers(judged(people(400) + campaign(12) + framed), "core"))
+
+
+def test_a_replayed_blob_links_two_strangers() -> None:
+    two = people(2, 5000)
+    for act in two:
+        act.links["reasoning_blob"] = [123]
+    found = judged(people(400) + two)
+    assert groups_of(found) == [{"p5000", "p5001"}]
+    assert found.rows["blob_link_share"].to_list() == [1.0]
+
+
+def test_order_and_partitions_change_nothing() -> None:
+    acts = people(300) + campaign(9)
+    whole = judged(acts)
+    random.Random(3).shuffle(acts)
+    parts = [blob(0, acts[0::2], 0), blob(0, acts[1::2], 1)]
+    cut = CampaignStage().step(FIRST, parts)
+    assert cut is not None
+    assert groups_of(cut) == groups_of(whole)
+    assert cut.rows.drop("subject").equals(whole.rows.drop("subject"))
+    assert cut.rows["subject"].to_list() == whole.rows["subject"].to_list()
+
+
+def test_a_snapshot_goes_on_like_the_original() -> None:
+    stage, acts = CampaignStage(), people(300) + campaign(9)
+    stage.step(FIRST, [blob(0, acts)])
+    copy = CampaignStage()
+    copy.load(stage.dump())
+    assert copy.dump() == stage.dump()
+    later = [blob(6, people(300) + campaign(14))]
+    one, other = stage.step(FIRST + 6, later), copy.step(FIRST + 6, later)
+    assert one is not None
+    assert other is not None
+    assert one.rows.equals(other.rows)
+    assert one.findings == other.findings
+
+
+def test_a_campaign_keeps_its_id_while_it_grows() -> None:
+    stage = CampaignStage()
+    first = stage.step(FIRST, [blob(0, people(300) + campaign(6))])
+    second = stage.step(FIRST + 6, [blob(6, people(300) + campaign(15))])
+    assert first is not None
+    assert second is not None
+    assert first.rows["subject"].to_list() == second.rows["subject"].to_list()
+    assert second.rows["tenants"].to_list() == [15.0]
+    history = next(iter(second.findings.values())).history
+    assert [members for _, members, _ in history] == [6, 15]
+
+
+def test_links_age_and_are_let_go() -> None:
+    stage = CampaignStage(CampaignOptions(link_days=1.0))
+    stage.step(FIRST, [blob(0, people(300) + campaign(9))])
+    later = stage.step(FIRST + 300, [blob(300, people(300))])
+    assert later is None or later.findings == {}
+
+
+def test_replacements_after_a_ban_are_counted() -> None:
+    acts = campaign(9)
+    ban = FIRST * STEP_MS - 9 * 86_400_000 - 3_600_000  # an hour before the others were made
+    acts[0].created_days = 30.0
+    found = judged(people(400) + acts, facts=Agreed(banned={"c0000": ban}))
+    assert found.rows["replacements"].to_list() == [1.0]
+
+
+def test_accounts_that_fire_together_stand_out_from_a_common_clock() -> None:
+    def pairs(ticks: list[int], crowd: list[int]) -> float:
+        acts = [Act(f"c{i}", ticks=t) for i, t in enumerate(ticks)]
+        acts += [Act(f"x{i}", ticks=t) for i, t in enumerate(crowd)]
+        step = blob(0, acts)
+        rows = {name: i for i, name in enumerate(step.accounts["account"])}
+        mine = {rows[f"c{i}"] for i in range(len(ticks))}
+        seen, expected = observed_and_expected([step], lambda s: np.array([rows[n] for n in s]), mine)
+        return seen / expected
+
+    spread = [1 << (i * 7 % 60) for i in range(120)]
+    assert pairs([1 << 30] * 10, spread) > 5
+    assert pairs([1 << (6 * i) for i in range(10)], spread) < 1
+    # everybody's job runs at the full hour: no more coincidence than everybody has
+    assert pairs([1] * 10, [1] * 120) == pytest.approx(1.0)
+
+
+def test_surprise_is_the_poisson_likelihood_ratio() -> None:
+    bits = surprise(np.array([8.0, 1.0, 4.0]), np.array([1.0, 2.0, 4.0]))
+    assert bits[0] == pytest.approx(8 * 3 - 7 * np.log2(np.e))
+    assert bits.tolist()[1:] == [0.0, 0.0]
+
+
+def test_ranks_count_ties_against_the_candidate_and_need_enough_groups() -> None:
+    def frame(values: list[float | None]) -> pl.DataFrame:
+        columns = {s: values for s, _ in RANKED.values()}
+        return pl.DataFrame({"tenants": [4.0] * len(values), **columns}, strict=False)
+
+    null = frame([i / 100 for i in range(100)])
+    assert ranks(frame([0.5]), null, 40)["harvest_quantile"].to_list() == [50 / 101]
+    assert ranks(frame([2.0]), null, 40)["harvest_quantile"].to_list() == [100 / 101]
+    assert ranks(frame([0.5]), null, 40)["impersonal_quantile"].to_list() == [49 / 101]
+    assert ranks(frame([None]), null, 40)["harvest_quantile"].to_list() == [None]
+    assert ranks(frame([0.5]), null[:30], 40)["harvest_quantile"].to_list() == [None]
+
+
+def test_registry_merges_into_the_older_and_splits_off_the_smaller() -> None:
+    registry, names = Registry(), [f"a{i}" for i in range(12)]
+    registry.update([np.arange(0, 4)], names, 1)
+    old = next(iter(registry.campaigns))
+    registry.update([np.arange(0, 4), np.arange(6, 12)], names, 2)
+    young = next(c for c in registry.campaigns if c != old)
+    assert registry.update([np.arange(0, 12)], names, 3) == [(young, old)]
+    registry.update([np.arange(0, 8), np.arange(8, 12)], names, 4)
+    assert registry.campaigns[old].accounts == list(range(8))
+    assert len(registry.campaigns) == 2
+
+
+def test_a_blob_comes_back_as_it_was() -> None:
+    one = blob(3, campaign(4), 7)
+    again = StepBlob.decode(one.encode())
+    assert (again.step, again.partition) == (one.step, 7)
+    assert again.accounts.equals(one.accounts)
+    assert again.links.equals(one.links)
+    assert again.encode() == one.encode()
