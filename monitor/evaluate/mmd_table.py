@@ -33,7 +33,6 @@ class MmdRow:
     caught: tuple[float, ...]
 
 
-<<<<<<< HEAD
 def embed_bytes(prompts: pl.Series) -> F64:
     """Prompts as unit vectors, (n, 512): signed hashes of lower-cased bytes, three and four in a row."""
     out = np.zeros((len(prompts), BYTE_PLACES))
@@ -50,15 +49,11 @@ def embed_bytes(prompts: pl.Series) -> F64:
     return np.asarray(out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-9))
 
 
-def _means(features: F64, rows: npt.NDArray[np.int64]) -> F64:
-    return np.asarray(features[rows].mean(axis=1))
-=======
 def _sums(features: F64, rows: npt.NDArray[np.int64]) -> F64:
     """Summed features of windows given as rows, (windows, size): a product with counts, not a gather of them all."""
     flat = (rows + len(features) * np.arange(len(rows))[:, None]).ravel()
     counts = np.bincount(flat, minlength=len(rows) * len(features)).reshape(len(rows), len(features))
     return np.asarray(counts.astype(np.float64) @ features)
->>>>>>> 79e5ef2e1347211d518c0c9661e554356146b669
 
 
 class _Side:
@@ -109,17 +104,10 @@ def mmd_table(
     held = mmd.features(x[~reference])
     hostile = {name: mmd.features(encoder(pl.Series(list(t), dtype=pl.String))) for name, t in attacks.items()}
     rows = []
-<<<<<<< HEAD
     for protocol in protocols:
         side = _Side(held, groups[~reference], rng, protocol == "many tenants")
-        limit = float(np.quantile(mmd.distance(_means(held, side.windows(null, window))), 1 - false_positives))
-        again = float((mmd.distance(_means(held, side.windows(null, window))) > limit).mean())
-=======
-    for protocol, many in (("one population", False), ("many tenants", True)):
-        side = _Side(held, groups[~reference], rng, many)
         limit = float(np.quantile(mmd.distance(_sums(held, side.windows(null, window)) / window), 1 - false_positives))
         again = float((mmd.distance(_sums(held, side.windows(null, window)) / window) > limit).mean())
->>>>>>> 79e5ef2e1347211d518c0c9661e554356146b669
         for name, features in hostile.items():
             caught = []
             for share in SHARES:
