@@ -25,7 +25,7 @@ from monitor.arrays import pack, unpack
 from monitor.jit import njit, warmup
 
 from .kernel import Texts, Words, pieces
-from .prints import GRAM, gram, is_template, mix
+from .prints import EDGE, GRAM, edge_gram, gram, is_template, mix
 from .residual import HeavyGrams, HeavyPlan
 from .scan import I64Array
 from .siphash import ZERO, U8Array, U64Array, sip_bytes
@@ -308,8 +308,10 @@ def count_rows(
         words = m_hash[m_at[r] : m_at[r + 1]] if masked else w_hash[w_at[r] : w_at[r + 1]]
         numbers[2] += 1
         text = numbers[2]
-        for i in range(len(words) - GRAM + 1):
-            h = gram(words, i, GRAM, text_keys)
+        whole = max(len(words) - GRAM + 1, 0)
+        edges = 2 if len(words) >= EDGE else 0  # a short frame is known by where it stands
+        for i in range(whole + edges):
+            h = gram(words, i, GRAM, text_keys) if i < whole else edge_gram(words, len(words), text_keys, i > whole)
             if h == ZERO:
                 continue
             at = place_of(h, keys)

@@ -169,7 +169,10 @@ def test_heavy_is_found_among_far_more_grams_than_there_is_room_for() -> None:
     assert line is not None
     assert total > 10 * SIZE
     assert counter.numbers[0] <= SIZE * 3 // 4 + 1
-    assert set(counter.heavy().tolist()) == set(SKETCHER.grams(line, 0)[1].tolist())
+    heavy, whole = set(counter.heavy().tolist()), set(SKETCHER.grams(line, 0)[1].tolist())
+    # the line closes its prompts and opens none: of its own two edges it is heavy with the last alone
+    assert heavy < whole
+    assert len(whole - heavy) == 1
 
 
 def test_a_gram_counts_once_a_prompt() -> None:
