@@ -10,6 +10,7 @@ number of ticks and partitions pass through each step in one go.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -186,10 +187,14 @@ class Pipeline:
         scores = self.scorer.status().inactive
         return Inactive(CATALOGUE.inactive(present), scores, self.rules.inactive(present, scores))
 
+    def open_by_severity(self) -> dict[str, int]:
+        """Open alerts on accounts and on campaigns, by severity."""
+        return dict(Counter(self.alerts.open_by_severity()) + Counter(self.campaigns.alerts.severities()))
+
     def measure(self) -> None:
         """Tell the metrics what stands now."""
         sizes = {"heavy": self.heavy.nbytes, "ticks": self.ticks.nbytes, "features": self.features.nbytes}
-        self.observe.standing(len(self.features.accounts), sizes, self.alerts.open_by_severity(), self.inactive())
+        self.observe.standing(len(self.features.accounts), sizes, self.open_by_severity(), self.inactive())
 
     def exemplars(self, partition: int, subject: str, until_ms: int) -> list[str]:
         """Request ids of a subject as of the row whose tick ends at ``until_ms``."""

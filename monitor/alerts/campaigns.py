@@ -172,10 +172,13 @@ class CampaignAlerts:
         if not held.rules or not fired:
             return []
         alert = self._compose(held, c, at_ms, unsuspected)
+        if at_ms >= self._muted_ms and not self._worth_writing(held.written, alert, at_ms):
+            return []
+        # only now: asking the rules what would weaken it takes ten milliseconds
+        calibrated = not alert.uncalibrated
+        alert.evidence["counterfactual"] = self._what_if(held, c, calibrated)
         if at_ms < self._muted_ms:
             held.written = msgspec.structs.replace(alert, revision=0)
-            return []
-        if not self._worth_writing(held.written, alert, at_ms):
             return []
         held.written = alert
         return [alert]
@@ -224,7 +227,7 @@ class CampaignAlerts:
             window={"start": c.findings.start_ms / 1_000, "end": at_ms / 1_000},
             raised_at=last.raised_at if last is not None and last.revision else at_ms / 1_000,
             exposure=dict(c.findings.exposure), exemplars=list(c.findings.exemplars)[: self._options.exemplars_max],
-            evidence=self._evidence(held, c, features, calibrated), versions=dict(self._versions),
+            evidence=self._evidence(held, c, features), versions=dict(self._versions),
         )  # fmt: skip
 
     def _rules_evidence(self, name: str) -> Iterable[str]:
@@ -248,7 +251,7 @@ class CampaignAlerts:
             for entry in c.what_if(level)
         ]
 
-    def _evidence(self, held: _Open, c: Judged, features: set[str], calibrated: bool) -> dict[str, Any]:
+    def _evidence(self, held: _Open, c: Judged, features: set[str]) -> dict[str, Any]:
         values = c.values
         shown = sorted(f for f in features if f in values and f not in self._ranks)
         rank_of = {statistic: column for column, statistic in self._ranks.items()}
@@ -270,7 +273,7 @@ class CampaignAlerts:
                 {"at": (step + 1) * self._step_ms / 1_000, "members": members, "core": core}
                 for step, members, core in c.findings.history
             ],
-            "counterfactual": self._what_if(held, c, calibrated),
+            "counterfactual": held.written.evidence.get("counterfactual", []) if held.written is not None else [],
             "score_basis": "declared",
             "not_known": sorted(f for f in features if values.get(f) is None),
         }

@@ -132,7 +132,8 @@ class Population:
         created = a["created_ms"].fill_null(-1).to_numpy()
         told = np.flatnonzero((created >= 0) & (self.created_ms[rows] < 0))
         self.created_ms[rows[told]] = created[told]
-        self._cohorts(rows[told], blob.step)
+        if len(told):
+            self._cohorts(rows[told], blob.step)
         self.billing[rows] = np.maximum(self.billing[rows], a["billing"].fill_null(0).to_numpy())
         first = a["first_ms"].to_numpy()
         self.first_ms[rows] = np.where(self.first_ms[rows] < 0, first, np.minimum(self.first_ms[rows], first))

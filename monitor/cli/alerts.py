@@ -145,7 +145,7 @@ def explain(alert: Alert) -> None:
         ("families", ", ".join(alert.families)),
         ("hypotheses", ", ".join(f"{k} {v:.2f}" for k, v in alert.hypotheses.items() if v)),
         ("exposure", ", ".join(f"{k} {v}" for k, v in alert.exposure.items() if v is not None)),
-        ("calibrated", "no: medium at most for an account" if alert.uncalibrated else alert.expected_false_per_week),
+        ("calibrated", "no: medium at most" if alert.uncalibrated else alert.expected_false_per_week),
         ("exemplars", ", ".join(alert.exemplars[:8])),
     ]
     out.print(table("", ("", ""), rows))
@@ -154,6 +154,16 @@ def explain(alert: Alert) -> None:
         (name, *(_number(entry.get(k)) for k in ("value", "baseline", "quantile"))) for name, entry in measured.items()
     )
     out.print(table("Evidence", ("feature", "value", "own past", "quantile"), evidence))
+    links = [
+        (link["kind"], link["accounts"], link["population"], _number(link["rarity"]), "yes" if link["attested"] else "")
+        for link in alert.evidence.get("links", ())[:6]
+    ]
+    if links:
+        out.print(table("Links", ("kind", "members with it", "all with it", "bits", "attested"), links))
+    changes = alert.evidence.get("counterfactual", ())[:3]
+    nearest = [(change["change"], _number(change["from"]), _number(change["to"])) for change in changes]
+    if nearest:
+        out.print(table("It would be weaker if", ("statistic", "were not", "but"), nearest))
 
 
 def read_alerts(path: Path) -> list[Alert]:

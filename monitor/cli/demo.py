@@ -74,7 +74,7 @@ class _view:  # noqa: N801 - reads as a with-statement's verb
             return figures
         pipeline = service.runner.pipeline
         counts = pipeline.observe.counts
-        alerts = pipeline.alerts.open_by_severity()
+        alerts = pipeline.open_by_severity()
         lag = max(play.events_produced - counts.events, 0)
         marks = pipeline.ticks.watermarks_ms
         figures |= {
@@ -102,7 +102,9 @@ class _view:  # noqa: N801 - reads as a with-statement's verb
 
 def _verdict(play: Any) -> dict[str, Any]:
     """What was found, held against the truth."""
-    raised = {a.subject: a for a in play.alerts if a.mode == "alert" and a.severity in ("medium", "high", "critical")}
+    weighty = [a for a in play.alerts if a.mode == "alert" and a.severity in ("medium", "high", "critical")]
+    raised = {account for alert in weighty for account in alert.accounts}
+    campaigns = [a for a in weighty if a.kind == "campaign" and a.severity in ("high", "critical")]
     hidden: Counter[str] = Counter()
     found: Counter[str] = Counter()
     alike: Counter[str] = Counter()
@@ -120,6 +122,7 @@ def _verdict(play: Any) -> dict[str, Any]:
     return {
         "scrapers": {s: {"accounts": n, "found": found[s]} for s, n in sorted(hidden.items())},
         "look_alikes": dict(sorted(alike.items())),
+        "campaigns": {a.subject: len(a.accounts) for a in campaigns},
         "raised_wrongly": wrong,
         "requests": play.events_produced,
         "seconds": round(play.seconds, 1),
@@ -133,10 +136,9 @@ def _tell(play: Any, verdict: dict[str, Any]) -> None:
 
     for alert in sorted(play.alerts, key=lambda a: a.raised_at):
         if alert.mode == "alert" and alert.severity in ("medium", "high", "critical"):
-            line = play.truth.get(alert.subject)
-            out.rule(
-                escape(clean(f"{line['scenario']} {line['actor']}" if line else "an ordinary account")), align="left"
-            )
+            lines = [play.truth.get(account) for account in alert.accounts]
+            who = Counter(f"{line['scenario']} {line['actor']}" if line else "an ordinary account" for line in lines)
+            out.rule(escape(clean(", ".join(sorted(who)) or "nobody")), align="left")
             explain(alert)
     low = sum(1 for a in play.alerts if a.severity in ("info", "low"))
     out.rule(align="left")
@@ -147,6 +149,8 @@ def _tell(play: Any, verdict: dict[str, Any]) -> None:
         out.print(server, markup=False)
     for scenario, count in verdict["scrapers"].items():
         out.print(f"{scenario}: {count['found']} of {count['accounts']} hidden accounts found", markup=False)
+    for campaign, count in verdict["campaigns"].items():
+        out.print(f"{campaign}: a campaign of {count} accounts, raised to high", markup=False)
     kinds = ", ".join(f"{name} ({count})" for name, count in verdict["look_alikes"].items())
     out.print(f"honest look-alikes: {kinds}; raised to medium or above: {len(verdict['raised_wrongly'])}", markup=False)
     out.print(f"{low} notes below medium · {verdict['requests']:,} requests · {verdict['seconds']} s", markup=False)

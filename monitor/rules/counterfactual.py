@@ -29,41 +29,60 @@ def changes(rules: RuleSet, values: Mapping[str, Any], fired: Sequence[str], lev
     ``level`` is what is left of the severity after it. Statistics that no single move of helps are left out.
     """
     held = [rules.rules[name] for name in fired if name in rules.rules]
-    now = level(fired)
-    features = sorted({f for rule in held for f in rule.features if isinstance(values.get(f), float | int)})
-    found = []
-    for name in features:
-        value = float(values[name])
-        low, high = rules.bounds(name)
-        ends = [low if low is not None else min(0.0, 2 * value), high if high is not None else 2 * value + 1]
-        for end in ends:
-            if end == value:
-                continue
-            near, far = value, end
-            result = None
-            for _ in range(_ROUNDS):
-                points = np.linspace(near, far, _POINTS + 1)[1:]
-                after = _levels(held, values, name, points, level)
-                drop = next((i for i, after_level in enumerate(after) if after_level < now), None)
-                if drop is None:
-                    break
-                result = (float(points[drop]), after[drop])
-                near, far = (near if drop == 0 else float(points[drop - 1])), float(points[drop])
-            if result is not None:
-                distance = abs(result[0] - value) / max(abs(value), abs(end - value), 1e-9)
-                found.append((distance, {"change": name, "from": value, "to": result[0], "level": result[1]}))
+    known = {frozenset(fired): level(fired)}
+    now = known[frozenset(fired)]
+
+    def of(still: frozenset[str]) -> int:
+        if still not in known:
+            known[still] = level(sorted(still))
+        return known[still]
+
+    moves = [
+        (name, float(values[name]), end)
+        for name in sorted({f for rule in held for f in rule.features if isinstance(values.get(f), float | int)})
+        for end in _ends(rules, name, float(values[name]))
+    ]
+    spans = [(value, end) for _, value, end in moves]
+    reached: list[tuple[float, int] | None] = [None] * len(moves)
+    for _ in range(_ROUNDS):
+        points = [np.linspace(near, far, _POINTS + 1)[1:] for near, far in spans]
+        for i, after in enumerate(_after(held, values, [m[0] for m in moves], points, of)):
+            drop = next((j for j, found in enumerate(after) if found < now), None)
+            if drop is not None:
+                reached[i] = (float(points[i][drop]), after[drop])
+                spans[i] = (spans[i][0] if drop == 0 else float(points[i][drop - 1]), float(points[i][drop]))
+    found = [
+        (abs(to[0] - value) / max(abs(value), abs(end - value), 1e-9),
+         {"change": name, "from": value, "to": to[0], "level": to[1]})
+        for (name, value, end), to in zip(moves, reached, strict=True) if to is not None
+    ]  # fmt: skip
     return [entry for _, entry in sorted(found, key=lambda f: (f[0], f[1]["change"]))[:MOST]]
 
 
-def _levels(held: Sequence[Rule], values: Mapping[str, Any], name: str, points: Any, level: Level) -> list[int]:
-    columns = sorted({c for rule in held for c in rule.when.columns})
-    frame = pl.DataFrame({c: pl.Series([values.get(c)] * len(points), dtype=_dtype(values.get(c))) for c in columns})
-    frame = frame.with_columns(pl.Series(name, points, dtype=pl.Float64), t_ms=pl.lit(0, pl.Int64))
-    answers = frame.select(rule.when.expr.fill_null(False).alias(rule.id) for rule in held)
-    return [level([rule.id for rule in held if row[rule.id]]) for row in answers.iter_rows(named=True)]
+def _ends(rules: RuleSet, name: str, value: float) -> list[float]:
+    low, high = rules.bounds(name)
+    ends = [low if low is not None else min(0.0, 2 * value), high if high is not None else 2 * value + 1]
+    return [end for end in ends if end != value]
 
 
-def _dtype(value: Any) -> pl.DataType:
-    if isinstance(value, str):
-        return pl.String()
-    return pl.Boolean() if isinstance(value, bool) else pl.Float64()
+def _after(
+    held: Sequence[Rule], values: Mapping[str, Any], names: Sequence[str], points: Sequence[Any],
+    of: Callable[[frozenset[str]], int],
+) -> list[list[int]]:  # fmt: skip
+    """Level at each point of each move: one frame and one pass for all of them."""
+    rows = len(names) * _POINTS
+    columns = {}
+    for c in sorted({c for rule in held for c in rule.when.columns}):
+        if isinstance(values.get(c), str):
+            columns[c] = pl.Series([values[c]] * rows)
+            continue
+        column = np.full(rows, np.nan if values.get(c) is None else float(values[c]))
+        for i, name in enumerate(names):
+            if name == c:
+                column[i * _POINTS : (i + 1) * _POINTS] = points[i]
+        columns[c] = pl.Series(column, nan_to_null=True)
+    frame = pl.DataFrame(columns).with_columns(t_ms=pl.lit(0, pl.Int64))
+    answers = frame.select(rule.when.expr.fill_null(False).alias(rule.id) for rule in held).rows()
+    ids = [rule.id for rule in held]
+    levels = [of(frozenset(name for name, fires in zip(ids, row, strict=True) if fires)) for row in answers]
+    return [levels[i * _POINTS : (i + 1) * _POINTS] for i in range(len(names))]
