@@ -12,13 +12,14 @@ import numpy.typing as npt
 import polars as pl
 
 from monitor.campaigns.graph import LEAST_SHARED, Shared
-from monitor.campaigns.kinds import GROUPS, KINDS, TEMPLATES
+from monitor.campaigns.kinds import CODE, GROUPS, KINDS, TEMPLATES
 
 MOSTLY_INSIDE = 0.5
 """A value speaks for a group only where the group holds this share of the tenants that have it."""
 _GROUP_OF = {code: kind.group_code for code, kind in enumerate(KINDS)}
 _ATTESTED = [code for code, kind in enumerate(KINDS) if kind.attested and kind.family != "replay"]
 _EXACT = [code for code, kind in enumerate(KINDS) if kind.family == "replay"]
+_CLOSING = CODE["template_closing"]
 _MEDIA = [code for code, kind in enumerate(KINDS) if kind.group in ("network", "software")]
 
 
@@ -69,11 +70,13 @@ def witnesses(
     later = pl.col("first") > pl.col("first").min().over("group", "key")
     replayed = mine.filter(pl.col("kind").is_in(_EXACT) & later)
     replayed = replayed.group_by("group", "account").agg(replays=pl.len().cast(pl.Int64))
-    # An opening and a closing belong to the same prompts: the larger of the two, not their sum.
+    # An opening and a closing belong to the same prompts: the larger of the two, not their sum. One closing alone
+    # says nothing: "as a Markdown list" ends anybody's prompt.
     templated = (
         mine.filter(pl.col("kind").is_in(list(TEMPLATES)))
         .group_by("group", "account", "kind")
         .agg(pl.col("count").sum())
+        .filter((pl.col("kind") != _CLOSING) | (pl.col("count") >= 2))
         .group_by("group", "account")
         .agg(templated_requests=pl.col("count").max())
     )

@@ -73,7 +73,8 @@ def _members(part: pl.DataFrame, row: dict[str, float | None], people: Populatio
     replay = part["replays"].to_numpy() > 0
     linked = np.array([part[g].to_numpy() > 0 for g in GROUPS]).sum(axis=0)
     content = _does(own.now["harvest"][account], own.now["texts"][account], row["harvest_share"])
-    template = part["templated_requests"].to_numpy() > 0
+    templated = part["templated_requests"].to_numpy() / np.maximum(people.texts[account], 1)
+    template = (templated > 0) & (templated >= ALIKE * (row["template_share"] or 0.0))
     lately = part["new_link"].fill_null(0.0).to_numpy() > 0
     bits = part["link_bits"].to_numpy()
     strongest = max(float(np.median(bits)), 1e-9)
