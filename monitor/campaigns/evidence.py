@@ -14,7 +14,7 @@ import polars as pl
 from monitor.campaigns.graph import LEAST_SHARED, Shared
 from monitor.campaigns.kinds import CODE, GROUPS, KINDS, TEMPLATES
 
-MOSTLY_INSIDE = 0.5
+MOSTLY_INSIDE, CLOSING_INSIDE = 0.5, 0.9
 """A value speaks for a group only where the group holds this share of the tenants that have it."""
 _GROUP_OF = {code: kind.group_code for code, kind in enumerate(KINDS)}
 _ATTESTED = [code for code, kind in enumerate(KINDS) if kind.attested and kind.family != "replay"]
@@ -45,10 +45,12 @@ def witnesses(
     frame = groups.join(shared.rows, on="account", how="inner")
     frame = frame.with_columns(seen=pl.Series(seen_step).gather(frame["account"]))
     enough = (pl.col("held") >= LEAST_SHARED) | (pl.col("kind").is_in(_EXACT) & (pl.col("held") >= 2))
+    # "As a Markdown list" ends many prompts: a closing speaks for a group only where hardly anybody else has it.
+    inside = pl.when(pl.col("kind") == _CLOSING).then(CLOSING_INSIDE).otherwise(MOSTLY_INSIDE)
     values = (
         frame.lazy().group_by("group", "key", "kind", "df")
         .agg(held=pl.col("tenant").n_unique().cast(pl.Int64), count=pl.col("count").sum())
-        .filter(enough & (pl.col("held") >= MOSTLY_INSIDE * pl.col("df")))
+        .filter(enough & (pl.col("held") >= inside * pl.col("df")))
         .with_columns(
             bits=(shared.tenants / pl.col("df")).log(2.0),
             value=pl.lit(pl.Series(shared.value)).gather(pl.col("key")),
@@ -70,13 +72,11 @@ def witnesses(
     later = pl.col("first") > pl.col("first").min().over("group", "key")
     replayed = mine.filter(pl.col("kind").is_in(_EXACT) & later)
     replayed = replayed.group_by("group", "account").agg(replays=pl.len().cast(pl.Int64))
-    # An opening and a closing belong to the same prompts: the larger of the two, not their sum. One closing alone
-    # says nothing: "as a Markdown list" ends anybody's prompt.
+    # An opening and a closing belong to the same prompts: the larger of the two, not their sum.
     templated = (
         mine.filter(pl.col("kind").is_in(list(TEMPLATES)))
         .group_by("group", "account", "kind")
         .agg(pl.col("count").sum())
-        .filter((pl.col("kind") != _CLOSING) | (pl.col("count") >= 2))
         .group_by("group", "account")
         .agg(templated_requests=pl.col("count").max())
     )

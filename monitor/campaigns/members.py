@@ -22,6 +22,10 @@ from monitor.campaigns.population import Population
 
 LINKS_SHOWN = 12
 EXEMPLARS = 40
+TOGETHER = 3.0
+"""Coincidence in time over chance from which meeting in a tick is conduct; other linked groups have 0.7 to 1.3."""
+UNUSUAL = 0.9
+"""Rank from which a statistic of the campaign counts as its conduct."""
 ALIKE = 0.25
 """Share of the campaign's own rate that a member must reach to count as doing the same."""
 
@@ -50,7 +54,7 @@ class Findings:
 
 def findings(
     ids: Sequence[str], groups: Sequence[npt.NDArray[np.int64]], witness: Witnesses, rows: pl.DataFrame,
-    people: Population, own: Rates,
+    people: Population, own: Rates, together: Sequence[set[int]],
 ) -> dict[str, Findings]:  # fmt: skip
     """Findings of each candidate, by id."""
     parts = witness.members.partition_by("group", as_dict=True)
@@ -59,7 +63,7 @@ def findings(
     for number, (campaign, group) in enumerate(zip(ids, groups, strict=True)):
         row = rows.row(number, named=True)
         out[campaign] = Findings(
-            members=_members(parts[(number,)], row, people, own),
+            members=_members(parts[(number,)], row, people, own, together[number]),
             links=_links(values.get((number,)), int(row["tenants"])),
             exposure=_exposure(group, people), exemplars=_exemplars(group, people),
             start_ms=int(people.first_ms[group].min()), history=(),
@@ -67,7 +71,9 @@ def findings(
     return out
 
 
-def _members(part: pl.DataFrame, row: dict[str, float | None], people: Population, own: Rates) -> tuple[MemberOf, ...]:
+def _members(
+    part: pl.DataFrame, row: dict[str, float | None], people: Population, own: Rates, together: set[int]
+) -> tuple[MemberOf, ...]:
     account = part["account"].to_numpy()
     attested = part["attested_bits"].to_numpy() > 0
     replay = part["replays"].to_numpy() > 0
@@ -76,6 +82,8 @@ def _members(part: pl.DataFrame, row: dict[str, float | None], people: Populatio
     templated = part["templated_requests"].to_numpy() / np.maximum(people.texts[account], 1)
     template = (templated > 0) & (templated >= ALIKE * (row["template_share"] or 0.0))
     lately = part["new_link"].fill_null(0.0).to_numpy() > 0
+    timed = np.isin(account, list(together)) & ((row["sync_ratio"] or 0.0) >= TOGETHER)
+    alike = _works_alike(own, account, row)
     bits = part["link_bits"].to_numpy()
     strongest = max(float(np.median(bits)), 1e-9)
     out = []
@@ -84,11 +92,11 @@ def _members(part: pl.DataFrame, row: dict[str, float | None], people: Populatio
             family
             for family, holding in (
                 ("linkage", attested[i]), ("replay", replay[i]), ("content", content[i]), ("template", template[i]),
-                ("history", lately[i]),
+                ("history", lately[i]), ("timing", timed[i]), ("shape", alike[i]),
             )
             if holding
         ]  # fmt: skip
-        conduct = content[i] or template[i] or lately[i]
+        conduct = content[i] or template[i] or lately[i] or timed[i] or alike[i]
         if (attested[i] and conduct) or replay[i]:
             tier = "core"
         elif attested[i] and linked[i] >= 2:
@@ -98,6 +106,25 @@ def _members(part: pl.DataFrame, row: dict[str, float | None], people: Populatio
         sureness = 1.0 - 0.5 ** (min(bits[i] / strongest, 2.0) + len(holds) - 1.0)
         out.append(MemberOf(name, tier, round(float(min(max(sureness, 0.05), 0.99)), 4), tuple(holds)))
     return tuple(sorted(out, key=lambda m: m.account))
+
+
+def _works_alike(
+    own: Rates, account: npt.NDArray[np.uint32], row: dict[str, float | None]
+) -> npt.NDArray[np.bool_]:
+    """Where there is no text: whether accounts cut answers, offer tools or never ask back as the campaign does.
+
+    With text this says too little: an honest neighbour does so by chance in one of his first five requests.
+    """
+    none = np.zeros(len(account), np.bool_)
+    if row["harvest_share"] is not None or (row["uniformity_quantile"] or 0.0) < UNUSUAL:
+        return none
+    enough = own.now["requests"][account] >= 5
+    for rank, name in (("at_cap_quantile", "at_cap"), ("tools_quantile", "tools")):
+        if (row[rank] or 0.0) >= UNUSUAL:
+            none |= np.nan_to_num(own.now[name][account]) >= 0.5 * (row[f"{name}_share"] or 1.0)
+    if (row["one_shot_quantile"] or 0.0) >= UNUSUAL:
+        none |= np.nan_to_num(own.now["follow_up"][account], nan=1.0) <= 0.05
+    return none & enough
 
 
 def _does(rate: npt.NDArray[np.float64], texts: npt.NDArray[np.float64], pooled: float | None) -> npt.NDArray[np.bool_]:

@@ -29,6 +29,8 @@ class Campaign(msgspec.Struct):
     history: list[tuple[int, int, int]] = []
     sync: list[float] = msgspec.field(default_factory=lambda: [0.0, 0.0])
     """Pairs of accounts seen in one tick, and as many as chance would give."""
+    together: list[int] = []
+    """Rows of accounts that were active in one tick with two others."""
 
 
 class Registry:

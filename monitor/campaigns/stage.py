@@ -69,8 +69,10 @@ class CampaignStage:
         people.add(step, blobs)
         self._release(step)
         for campaign in self.registry.campaigns.values():
-            seen, expected = observed_and_expected(blobs, people.rows_of, set(campaign.accounts))
+            seen, expected, met = observed_and_expected(blobs, people.rows_of, set(campaign.accounts))
             campaign.sync = [campaign.sync[0] + seen, campaign.sync[1] + expected]
+            if met:
+                campaign.together = sorted({*campaign.together, *met} & set(campaign.accounts))
         if not self._due(step):
             return None
         people.compact(step)
@@ -140,7 +142,8 @@ class CampaignStage:
         reference = self.reference
         rows = rows.with_columns(ranks(rows, reference, options.least_calibration).values())
         rows = rows.with_columns(*self._standing(members, facts, at_ms))
-        held = findings(ids, members, witness, rows, people, own)
+        together = [set(c.together) for c in self.registry.campaigns.values()]
+        held = findings(ids, members, witness, rows, people, own, together)
         for campaign in ids:
             core = sum(m.tier == "core" for m in held[campaign].members)
             self.registry.note(campaign, step, core)

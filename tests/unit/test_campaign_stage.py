@@ -186,7 +186,7 @@ def test_accounts_that_fire_together_stand_out_from_a_common_clock() -> None:
         step = blob(0, acts)
         rows = {name: i for i, name in enumerate(step.accounts["account"])}
         mine = {rows[f"c{i}"] for i in range(len(ticks))}
-        seen, expected = observed_and_expected([step], lambda s: np.array([rows[n] for n in s]), mine)
+        seen, expected, _ = observed_and_expected([step], lambda s: np.array([rows[n] for n in s]), mine)
         return seen / expected
 
     spread = [1 << (i * 7 % 60) for i in range(120)]
