@@ -161,7 +161,7 @@ def explain(alert: Alert) -> None:
     if links:
         out.print(table("Links", ("kind", "members with it", "all with it", "bits", "attested"), links))
     changes = alert.evidence.get("counterfactual", ())[:3]
-    nearest = [(change["change"], _number(change["from"]), _number(change["to"])) for change in changes]
+    nearest = [(change["change"], _number(change.get("from")), _number(change.get("to"))) for change in changes]
     if nearest:
         out.print(table("It would be weaker if", ("statistic", "were not", "but"), nearest))
 
