@@ -78,9 +78,13 @@ def _members(
     attested = part["attested_bits"].to_numpy() > 0
     replay = part["replays"].to_numpy() > 0
     linked = np.array([part[g].to_numpy() > 0 for g in GROUPS]).sum(axis=0)
-    content = _does(own.now["harvest"][account], own.now["texts"][account], row["harvest_share"])
-    templated = part["templated_requests"].to_numpy() / np.maximum(people.texts[account], 1)
-    template = (templated > 0) & (templated >= ALIKE * (row["template_share"] or 0.0))
+    # Conduct is the tenant's: one account of a framed customer whose wording meets a phrase list is not the customer.
+    tenant, texts = people.tenant[account], own.now["texts"][account]
+    harvest = _of_tenant(np.nan_to_num(own.now["harvest"][account]) * texts, texts, tenant)
+    content = _does(harvest, texts, row["harvest_share"])
+    counted = part["templated_requests"].to_numpy().astype(np.float64)
+    templated = _of_tenant(counted, people.texts[account].astype(np.float64), tenant)
+    template = (counted > 0) & (templated >= ALIKE * (row["template_share"] or 0.0))
     lately = part["new_link"].fill_null(0.0).to_numpy() > 0
     timed = np.isin(account, list(together)) & ((row["sync_ratio"] or 0.0) >= TOGETHER)
     alike = _works_alike(own, account, row)
@@ -106,6 +110,14 @@ def _members(
         sureness = 1.0 - 0.5 ** (min(bits[i] / strongest, 2.0) + len(holds) - 1.0)
         out.append(MemberOf(name, tier, round(float(min(max(sureness, 0.05), 0.99)), 4), tuple(holds)))
     return tuple(sorted(out, key=lambda m: m.account))
+
+
+def _of_tenant(
+    part: npt.NDArray[np.float64], whole: npt.NDArray[np.float64], tenant: npt.NDArray[np.int32]
+) -> npt.NDArray[np.float64]:
+    """``part`` over ``whole``, each added up over the accounts of one tenant."""
+    _, number = np.unique(tenant, return_inverse=True)
+    return np.asarray((np.bincount(number, part) / np.maximum(np.bincount(number, whole), 1.0))[number])
 
 
 def _works_alike(
