@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import polars.selectors as cs
 
 from monitor.campaigns.evidence import Witnesses
 from monitor.campaigns.kinds import GROUPS
@@ -20,6 +21,9 @@ from monitor.campaigns.sums import COLUMN, NAMES
 
 F64 = npt.NDArray[np.float64]
 
+DIGITS = 6
+"""Decimals that are kept. A grouped mean adds up in an order of its own, so its last bits differ from run to run; what is
+compared and written must not."""
 LEAST_TEXTS, LEAST_REQUESTS = 12, 12
 """Requests of a group below which a share of them says nothing."""
 RATES: dict[str, tuple[str, str]] = {
@@ -133,7 +137,7 @@ def statistics(
         new_model_share=pl.when(requests).then(pl.col("_new").mean()),
         change_z=pl.max_horizontal(_paired_z(pl.col(f"d_{c}")) for c in _CHANGED),
         uniformity=pl.mean_horizontal(_alike(pl.col(f"u_{c}"), spread[c]) for c in _UNIFORM),
-    ).sort("group").collect(engine="in-memory")  # fmt: skip
+    ).sort("group").with_columns(cs.float().round(DIGITS)).collect(engine="in-memory")  # fmt: skip
 
 
 NAMES_OF_STATISTICS = (

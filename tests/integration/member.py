@@ -41,7 +41,7 @@ class OffsetsFirst(Runner):
             self.step("processed")
             self._deliver(outcome.alerts)
             self.step("delivered")
-            self._reject(batch, outcome.rejects)
+            self._reject(batch, outcome.rejects, outcome.partly)
 
 
 def count_what_arrived(pipeline: Pipeline) -> list[int]:
