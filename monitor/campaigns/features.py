@@ -22,8 +22,8 @@ from monitor.campaigns.sums import COLUMN, NAMES
 F64 = npt.NDArray[np.float64]
 
 DIGITS = 6
-"""Decimals that are kept. A grouped mean adds up in an order of its own, so its last bits differ from run to run; what is
-compared and written must not."""
+"""Decimals that are kept. A grouped mean adds up in an order of its own, so its last bits differ from run to run; what
+is compared and written must not."""
 LEAST_TEXTS, LEAST_REQUESTS = 12, 12
 """Requests of a group below which a share of them says nothing."""
 RATES: dict[str, tuple[str, str]] = {
