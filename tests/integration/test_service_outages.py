@@ -38,15 +38,20 @@ class DurableRedis(servers.RedisServer):
 def read_all(group, member, records):
     """Produce records, and wait until a checkpoint reflects them."""
     produce(group.bootstrap, group.topic, records)
-    assert wait_for(lambda: member.alive() and lag(group) == 0, 60, 0.2)
+    assert wait_for(lambda: member.alive() and lag(group) == 0, 150, 0.2)
 
 
 def lag(group):
     """Records after the group's committed offsets."""
     from kafka import TopicPartition
 
+    from kafka.errors import CoordinatorNotAvailableError
+
     with servers.admin(group.bootstrap) as client:
-        committed = client.list_group_offsets({group.name: None})[group.name]
+        try:
+            committed = client.list_group_offsets({group.name: None})[group.name]
+        except CoordinatorNotAvailableError:  # the first member of a fresh broker waits for it too
+            return -1
         wanted = {TopicPartition(group.topic, p): servers_latest() for p in range(4)}
         ends = client.list_partition_offsets(wanted)
     return sum(end.offset - max(0, committed[tp].offset if tp in committed else 0) for tp, end in ends.items())
