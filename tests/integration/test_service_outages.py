@@ -44,7 +44,6 @@ def read_all(group, member, records):
 def lag(group):
     """Records after the group's committed offsets."""
     from kafka import TopicPartition
-
     from kafka.errors import CoordinatorNotAvailableError
 
     with servers.admin(group.bootstrap) as client:
