@@ -241,6 +241,8 @@ class Runner:
             return
         telemetry = self.pipeline.observe.telemetry
         began, before = time.monotonic(), self.checkpoints.bytes_written
+        # Steps that closed since the last turn: the state that is written now has them no more.
+        self._patiently(self.pipeline.campaigns.publish)
         self._patiently(self.sink.flush)
         self._patiently(self.dead_letters.flush)
         self.step("flushed")
