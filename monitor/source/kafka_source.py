@@ -24,7 +24,7 @@ from monitor.errors import DependencyDown, MonitorError
 from monitor.records import RawBatch
 from monitor.settings import KafkaSettings
 from monitor.source.kafka_client import REFUSED, connect, consumer_config, missing_codecs, said_no
-from monitor.source.kafka_records import EndOffsets, drop_parked, to_batch, window_starts
+from monitor.source.kafka_records import EndOffsets, drop_parked, finish_join, to_batch, window_starts
 from monitor.source.protocol import Listener
 from monitor.source.rebalance import Bridge
 from monitor.source.stall import StallWatch
@@ -97,6 +97,7 @@ class KafkaSource:
         if self._consumer is None and not self._connect(end):
             return to_batch({}, {})
         wait_ms = max(0, int((end - self._clock()) * 1000))
+        finish_join(self._consumer)
         polled = self._guarded(lambda: self._consumer.poll(timeout_ms=wait_ms, max_records=max_records)) or {}
         if self._pending:
             self._commit_pending()

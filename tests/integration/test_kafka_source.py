@@ -172,6 +172,27 @@ def test_a_stuck_fetch_buffer_is_freed_by_the_watchdog(topic, open_source, produ
     assert any(f"partition {stuck} stands at offset 1 of 500" in s for s in states)
 
 
+def test_a_rejoin_that_a_short_poll_left_running_is_completed(topic, open_source, producer):
+    """kafka-python 3.0.12 forgets it where metadata was the reason: no heartbeat, no commit, until a restart."""
+    name = topic(1)
+    source = open_source(name)
+    read(source, lambda v, f: source.assigned)
+    coordinator = source._consumer._coordinator
+    read(source, lambda v, f: coordinator._metadata_snapshot)
+    before, coordinator._assignment_snapshot = source.generation, {}  # as if the metadata had changed since the join
+    source.poll(100, 0.0)
+    end = time.monotonic() + 15
+    while coordinator._generation.generation_id == before and time.monotonic() < end:
+        time.sleep(0.02)
+    assert coordinator.rejoining, "the join was answered, and nobody has taken the answer in"
+    producer.send(name, b"x", partition=0)
+    producer.flush()
+    assert read(source, lambda v, f: v)[0] == [b"x"]
+    source.commit({0: 1})
+    assert source.committed(0) == 1
+    assert source.commits_failed == 0
+
+
 def test_no_broker_at_start_is_said_once_and_then_it_connects():
     (port,) = servers.free_ports(1)
     states = []
