@@ -47,7 +47,7 @@ class World:
     """What the demo plays: ordinary accounts, days of event time, seed."""
 
     accounts: int = 2_000
-    days: float = 3.0
+    days: float = 2.0
     seed: int = 1
 
 

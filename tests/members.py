@@ -41,7 +41,7 @@ Record = tuple[bytes, bytes, int]
 
 
 @functools.cache
-def log(accounts: int = 120, days: float = 2.0, seed: int = 7, heavy_cap: float = 100.0) -> tuple[Record, ...]:
+def log(accounts: int = 120, days: float = 1.0, seed: int = 7, heavy_cap: float = 100.0) -> tuple[Record, ...]:
     """A log of two scrapers and three look-alikes among ordinary accounts, in record order."""
     world = build(SCENARIOS, accounts, days, seed, heavy_cap=heavy_cap)
     return tuple(itertools.chain.from_iterable(chunk.messages() for chunk in world))

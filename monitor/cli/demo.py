@@ -20,7 +20,7 @@ from .common import JsonOption, err, guarded, out, write_json
 @guarded
 def demo(
     accounts: Annotated[int, typer.Option(min=100, help="Ordinary accounts.")] = 2_000,
-    days: Annotated[float, typer.Option(min=1.5, help="Days of event time.")] = 3.0,
+    days: Annotated[float, typer.Option(min=1.5, help="Days of event time.")] = 2.0,
     seed: Annotated[int, typer.Option(help="Seed of the traffic.")] = 1,
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running until Ctrl-C.")] = False,
     as_json: JsonOption = False,
