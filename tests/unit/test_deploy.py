@@ -73,8 +73,13 @@ def test_profiles_choose_what_runs(compose: dict[str, Any]) -> None:
             assert needed <= here, f"{name} under --profile {profile}"
 
 
-def test_the_gpu_s_monitor_takes_the_other_s_place(compose: dict[str, Any]) -> None:
+def test_the_gpu_s_monitor_takes_the_other_s_place(compose: dict[str, Any], tmp_path: Path) -> None:
     gpu = compose["services"]["monitor-gpu"]
+    (tmp_path / "monitor-key").write_text("0123456789abcdef" * 4)
+    settings = load_settings(None, {**docker_env(), **environment(gpu, tmp_path)})
+    assert settings.score.classifier.require_gpu is True
+    assert settings.score.classifier.providers == ("cuda", "cpu")
+    assert settings.kafka.brokers == ("kafka:19092",)
     assert gpu["networks"]["default"]["aliases"] == ["monitor"], "what Prometheus scrapes"
     (device,) = gpu["deploy"]["resources"]["reservations"]["devices"]
     assert device["capabilities"] == ["gpu"]
