@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from builder import Board, Panel, Row
 
-from boards.queries import ALERT, SHADOW, YES_NO, in_range, m, per_second, per_step, quantile, stat
+from boards.queries import ALERT, SHADOW, YES_NO, in_range, judging, m, per_second, per_step, quantile, stat
 
 NO_MODEL = "no model: the classifier is inactive"
 
@@ -87,14 +87,14 @@ RULES = Row(
         stat(
             "Rules on disk in force",
             "Was the last reload taken?",
-            f"min ({m('rules_last_reload_successful')})",
+            f"min {judging(m('rules_last_reload_successful'))}",
             width=4,
             mappings=YES_NO,
         ),
         stat(
             "Rules loaded",
             "How old are the rules in force?",
-            f"time() - min ({m('rules_last_reload_success_timestamp_seconds')})",
+            f"time() - min {judging(m('rules_last_reload_success_timestamp_seconds'))}",
             "s",
             4,
         ),

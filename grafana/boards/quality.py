@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from builder import Board, Column, Panel, Row, Table
 
-from boards.queries import m, per_second, quantile
+from boards.queries import judging, m, per_second, quantile
 
 HOT = 'le="0.9"'
 
@@ -39,7 +39,7 @@ SCORES = Row(
             "What is blind for want of a field or a model?",
             "timeseries",
             {
-                "inactive: {{detector}}": f"max by (detector) (1 - {m('detector_active')})",
+                "inactive: {{detector}}": f"1 - min by (detector) {judging(m('detector_active'))}",
                 "inactive rules": f"max ({m('rules_inactive')})",
             },
             width=6,

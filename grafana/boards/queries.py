@@ -34,6 +34,11 @@ def quantile(q: float, name: str, by: str = "") -> str:
     return f"histogram_quantile({q}, sum by ({labels}) (rate({m(f'{name}_bucket')}[$__rate_interval])))"
 
 
+def judging(expression: str) -> str:
+    """The expression of replicas that have rules: ``monitor ingest`` exports the same metrics, all at zero."""
+    return f"({expression} and on (job, instance) (sum by (job, instance) ({m('rules_loaded')}) > 0))"
+
+
 def stat(
     title: str, question: str, query: str, unit: str = "short", width: int = 3, height: int = 4,
     thresholds: tuple[tuple[float, str], ...] = (), mappings: tuple[tuple[str, str, str], ...] = (),

@@ -281,7 +281,7 @@ def test_systemd_accepts_the_unit(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", UNITS)
 def test_the_unit_is_locked_and_its_settings_load(name: str, tmp_path: Path) -> None:
     text = (DEPLOY / f"systemd/{name}.service").read_text()
-    notify = ("Type=notify", "WatchdogSec=120") if name == "abuse-monitor" else ("Type=exec",)
+    notify = ("Type=exec",) if UNITS[name] == "serve" else ("Type=notify", "WatchdogSec=120", "NotifyAccess=main")
     for line in (*notify, "DynamicUser=yes", "ProtectSystem=strict", "NoNewPrivileges=yes"):
         assert f"\n{line}\n" in text
     assert f"/bin/monitor {UNITS[name]} --config /etc/abuse-monitor/monitor.yaml\n" in text
