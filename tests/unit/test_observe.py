@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from campaign_rows import campaign, lone
 from prometheus_client import CollectorRegistry
+from tick_events import DAY, T0, Event, frame
 
 from monitor.errors import DependencyDown, MonitorError, SinkBusy
 from monitor.observe import CountedSink, Observer
@@ -21,6 +22,7 @@ from monitor.store.redis_link import RedisOptions
 from monitor.store.redis_links import RedisLinkStore
 from monitor.store.redis_sink import RedisSink
 from monitor.telemetry import PREFIX, Telemetry
+from monitor.ticks import TickOptions, TickStage
 
 
 @pytest.fixture
@@ -165,3 +167,16 @@ def test_a_redis_that_is_away_is_counted_by_what_it_was_for(observer: Observer) 
         assert value(observer, "redis_errors_total", operation=use) == 1
     observer.failed(DependencyDown("a broker"))
     assert sum(value(observer, "redis_errors_total", operation=o) or 0 for o in ("alerts", "links", "checkpoint")) == 3
+
+
+def test_requests_that_may_not_move_the_clock_are_counted(observer: Observer) -> None:
+    stage = TickStage(TickOptions())
+    absurd = Event(0, "a-9", T0 + 400 * DAY, 9)
+    stream = [*(Event(0, f"a-{i}", T0 + i, i) for i in range(4)), absurd, Event(0, "a-1", T0 + 9, 10)]
+    _, stats = stage.push(frame(stream))
+    observer.ticked(stats, stage.watermarks_ms)
+    assert value(observer, "jumps_held_total") == 1
+    _, stats = stage.push(frame([Event(0, f"b-{i}", T0 + 400 * DAY + i, 20 + i) for i in range(3)]))
+    observer.ticked(stats, stage.watermarks_ms)
+    assert stage.watermarks_ms[0] > T0 + 399 * DAY, "three agreed"
+    assert (value(observer, "jumps_held_total") or 0) <= 3
