@@ -92,9 +92,9 @@ def kafka_jars() -> Path:
 
 
 def helm() -> str:
-    """The program Helm: of the path, or as ``.ci/run`` builds it from its Go module into :func:`cache_dir`."""
+    """The program Helm: as ``.ci/run`` builds it from its Go module into :func:`cache_dir`, else that of the path."""
     built = cache_dir() / f"helm-{HELM_VERSION}" / "helm"
-    found = shutil.which("helm") or (str(built) if built.exists() else None)
+    found = str(built) if built.exists() else shutil.which("helm")
     if found is None:
         module = f"helm.sh/helm/v3/cmd/helm@v{HELM_VERSION}"
         raise Unavailable(f"the chart's tests need helm: GOBIN={built.parent} go install {module}")
