@@ -1,4 +1,4 @@
-"""Writes the dashboard and grafana/README.md: ``python grafana/build.py`` after a change of panels or metrics.
+"""Writes the dashboards and grafana/README.md: ``python grafana/build.py`` after a change of panels or metrics.
 
 A test compares the committed files with what this makes.
 """
@@ -12,8 +12,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from builder import dashboard, readme  # noqa: E402 - beside this file, not installed
-from panels import ROWS  # noqa: E402
+from boards import BOARDS  # noqa: E402 - beside this file, not installed
+from builder import dashboard  # noqa: E402
+from page import readme  # noqa: E402
 from prometheus_client import CollectorRegistry  # noqa: E402
 
 from monitor.telemetry import Telemetry  # noqa: E402
@@ -24,10 +25,10 @@ def outputs() -> dict[Path, str]:
     specs = Telemetry(CollectorRegistry()).specs
     shown = {spec.name: spec.help for spec in specs if spec.shown == "dashboard"}
     internal = {spec.name: spec.help for spec in specs if spec.shown == "internal"}
-    return {
-        HERE / "dashboards" / "abuse-monitor.json": json.dumps(dashboard(ROWS), indent=2) + "\n",
-        HERE / "README.md": readme(ROWS, shown, internal),
+    made = {
+        HERE / "dashboards" / f"{board.uid}.json": json.dumps(dashboard(board), indent=2) + "\n" for board in BOARDS
     }
+    return made | {HERE / "README.md": readme(BOARDS, shown, internal)}
 
 
 if __name__ == "__main__":

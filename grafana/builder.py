@@ -1,6 +1,8 @@
-"""Turns panels into Grafana's Classic JSON, which every Grafana from 10 on provisions, and into a page of Markdown.
+"""Turns panels into Grafana's Classic JSON, which every Grafana from 11.6 on provisions.
 
-Knows Grafana's form and none of our panels: those are in ``panels.py``.
+Knows Grafana's form and none of our panels: those are in ``boards/``. Numbers come from Prometheus. Accounts and
+campaigns come as tables from the JSON API of ``monitor serve``, through the Infinity data source: no metric may name
+an account.
 """
 
 from __future__ import annotations
@@ -11,6 +13,11 @@ from typing import Any, Literal
 
 SCHEMA_VERSION = 39
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+INFINITY = "yesoreyeram-infinity-datasource"
+API = {"type": INFINITY, "uid": "${api}"}
+CONSOLE = "http://127.0.0.1:9465"
+"""Where `monitor serve` listens by default: the variable ``console`` says where a browser finds it."""
+TAG = "abuse-monitor"
 METRIC = re.compile(r"\b(?:abusemon|process)_[a-z0-9_]+")
 SEVERITY_COLOURS = {"info": "blue", "low": "green", "medium": "yellow", "high": "orange", "critical": "red"}
 
@@ -43,55 +50,121 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class Column:
+    """A column of a table: the field of the API's row, its heading, its type and unit.
+
+    ``page``: the name of a field that holds a path of the console, to which the cell links.
+    """
+
+    field: str
+    title: str
+    type: Literal["string", "number", "timestamp_epoch_s"] = "string"
+    unit: str = ""
+    page: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the JSON API: the question that it answers, the path with its query, where the rows are in it."""
+
+    title: str
+    question: str
+    path: str
+    root: str
+    columns: tuple[Column, ...]
+    width: int = 24
+    height: int = 9
+    empty: str = "nothing"
+
+
+@dataclass(frozen=True)
 class Row:
     """Panels under one heading."""
 
     title: str
-    panels: tuple[Panel, ...]
+    panels: tuple[Panel | Table, ...]
 
 
-def dashboard(rows: tuple[Row, ...]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Board:
+    """A dashboard; ``uid`` is its address and its file's name."""
+
+    uid: str
+    title: str
+    description: str
+    rows: tuple[Row, ...]
+
+    @property
+    def panels(self) -> tuple[Panel | Table, ...]:
+        """Every panel, in order."""
+        return tuple(panel for row in self.rows for panel in row.panels)
+
+
+def dashboard(board: Board) -> dict[str, Any]:
     """The dashboard as Grafana's Classic JSON."""
     panels: list[dict[str, Any]] = []
+    api = any(isinstance(panel, Table) for panel in board.panels)
     y = 0
-    for row in rows:
+    for row in board.rows:
         panels.append(_row(len(panels) + 1, row.title, y))
         y += 1
         skyline = [y] * 24
         for panel in row.panels:
             y, x = min((max(skyline[x : x + panel.width]), x) for x in range(25 - panel.width))
             grid = {"x": x, "y": y, "w": panel.width, "h": panel.height}
-            panels.append(_panel(len(panels) + 1, panel, grid))
+            make = _table if isinstance(panel, Table) else _panel
+            panels.append(make(len(panels) + 1, panel, grid))  # type: ignore[arg-type]  # made for its own kind
             skyline[x : x + panel.width] = [y + panel.height] * panel.width
         y = max(skyline)
     return {
-        "uid": "abuse-monitor",
-        "title": "Abuse monitor",
-        "description": "From request to alert: what came in, was scored and raised, and whether it keeps up.",
-        "tags": ["abuse-monitor"],
+        "uid": board.uid,
+        "title": board.title,
+        "description": board.description,
+        "tags": [TAG],
         "schemaVersion": SCHEMA_VERSION,
         "version": 1,
         "editable": False,
         "graphTooltip": 1,
         "timezone": "utc",
-        "refresh": "10s",
+        "refresh": "1m" if api else "10s",
         "time": {"from": "now-1h", "to": "now"},
         "timepicker": {},
         "fiscalYearStartMonth": 0,
-        "links": [],
-        "annotations": {"list": [_reloads()]},
-        "templating": {"list": _variables()},
+        "links": [_others()],
+        "annotations": {"list": _annotations()},
+        "templating": {"list": _variables(api)},
         "panels": panels,
     }
 
 
-def _variables() -> list[dict[str, Any]]:
-    source = {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus", "hide": 0}
-    return [
-        {**source, "current": {}, "options": [], "refresh": 1, "regex": "", "multi": False, "includeAll": False},
+def _others() -> dict[str, Any]:
+    return {
+        "type": "dashboards", "title": "Abuse monitor", "tags": [TAG], "asDropdown": False, "icon": "external link",
+        "includeVars": True, "keepTime": True, "targetBlank": False, "tooltip": "", "url": "",
+    }  # fmt: skip
+
+
+def _variables(api: bool) -> list[dict[str, Any]]:
+    found = [
+        _source("datasource", "Data source", "prometheus"),
         _variable("job", "Job", "label_values(abusemon_build_info, job)"),
         _variable("instance", "Replica", 'label_values(abusemon_build_info{job=~"$job"}, instance)'),
     ]
+    if api:
+        chosen = {"selected": True, "text": CONSOLE, "value": CONSOLE}
+        found += [
+            _source("api", "API", INFINITY),
+            {"name": "console", "label": "Console", "type": "textbox", "query": CONSOLE, "hide": 0,
+             "current": chosen, "options": [chosen]},
+        ]  # fmt: skip
+    return found
+
+
+def _source(name: str, label: str, query: str) -> dict[str, Any]:
+    return {
+        "name": name, "label": label, "type": "datasource", "query": query, "hide": 0, "current": {}, "options": [],
+        "refresh": 1, "regex": "", "multi": False, "includeAll": False,
+    }  # fmt: skip
 
 
 def _variable(name: str, label: str, query: str) -> dict[str, Any]:
@@ -103,11 +176,31 @@ def _variable(name: str, label: str, query: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _reloads() -> dict[str, Any]:
-    expression = 'changes(abusemon_rules_last_reload_success_timestamp_seconds{job=~"$job"}[$__interval]) > 0'
+def _annotations() -> list[dict[str, Any]]:
+    """Deploys and alerts: what may explain a step in a graph."""
+    build = 'max by (version, config) (abusemon_build_info{{job=~"$job"}}{})'
+    model = 'max by (model, sha256) (abusemon_model_info{{job=~"$job", role="active"}}{})'
+    reached = 'abusemon_alerts_reached_total{job=~"$job", severity="high"}[$__interval]'
+    reload = 'abusemon_rules_last_reload_success_timestamp_seconds{job=~"$job"}[$__interval]'
+    before = " offset $__interval"
+    return [
+        _annotation("Deployed", f"{build.format('')} unless {build.format(before)}", "blue", "deployed {{version}}"),
+        _annotation("Model changed", f"{model.format('')} unless {model.format(before)}", "purple", "model {{model}}"),
+        _annotation("Rules reloaded", f"changes({reload}) > 0", "purple", "rules reloaded"),
+        _annotation("HIGH raised", f"sum by (kind) (increase({reached})) > 0", "red", "HIGH: {{kind}}"),
+        _annotation(
+            "The monitor in trouble",
+            'max by (alertname, severity) (ALERTS{alertstate="firing", job=~"$job", alertname!~"AlertFlood"})',
+            "orange",
+            "{{alertname}} ({{severity}})",
+        ),
+    ]
+
+
+def _annotation(name: str, expression: str, colour: str, title: str) -> dict[str, Any]:
     return {
-        "name": "Rules reloaded", "datasource": SOURCE, "enable": True, "expr": expression, "iconColor": "purple",
-        "titleFormat": "rules reloaded", "step": "60s",
+        "name": name, "datasource": SOURCE, "enable": True, "expr": expression, "iconColor": colour,
+        "titleFormat": title, "step": "60s",
     }  # fmt: skip
 
 
@@ -145,6 +238,55 @@ def _panel(number: int, panel: Panel, grid: dict[str, int]) -> dict[str, Any]:
         "fieldConfig": {"defaults": defaults, "overrides": _severities(panel)},
         "options": _options(panel.kind),
     }
+
+
+def _table(number: int, table: Table, grid: dict[str, int]) -> dict[str, Any]:
+    pages = sorted({column.page for column in table.columns if column.page})
+    columns = [{"selector": c.field, "text": c.title, "type": c.type} for c in table.columns]
+    columns += [{"selector": page, "text": page, "type": "string"} for page in pages]
+    target = {
+        "refId": "A", "datasource": API, "type": "json", "source": "url", "format": "table", "parser": "backend",
+        "url": table.path, "url_options": {"method": "GET", "data": ""}, "root_selector": table.root,
+        "columns": columns, "filters": [], "global_query_id": "",
+    }  # fmt: skip
+    overrides = [_override(c.title, _properties(c)) for c in table.columns if _properties(c)]
+    overrides += [_override(page, [{"id": "custom.hidden", "value": True}]) for page in pages]
+    steps = [{"color": "text", "value": None}]
+    defaults = {
+        "unit": "short", "noValue": table.empty, "custom": {"align": "auto", "filterable": True}, "mappings": [],
+        "thresholds": {"mode": "absolute", "steps": steps}, "color": {"mode": "thresholds"},
+    }  # fmt: skip
+    return {
+        "id": number,
+        "type": "table",
+        "title": table.title,
+        "description": table.question,
+        "datasource": API,
+        "gridPos": grid,
+        "targets": [target],
+        "fieldConfig": {"defaults": defaults, "overrides": overrides},
+        "options": _options("table"),
+    }
+
+
+def _override(name: str, properties: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"matcher": {"id": "byName", "options": name}, "properties": properties}
+
+
+def _properties(column: Column) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    if column.unit or column.type == "timestamp_epoch_s":
+        found.append({"id": "unit", "value": column.unit or "dateTimeAsIso"})
+    if column.page:
+        url = f"${{console}}${{__data.fields.{column.page}}}"
+        found.append({"id": "links", "value": [{"title": "Evidence", "url": url, "targetBlank": True}]})
+    if column.field == "severity":
+        words = {word: {"text": word, "color": colour} for word, colour in SEVERITY_COLOURS.items()}
+        found += [
+            {"id": "mappings", "value": [{"type": "value", "options": words}]},
+            {"id": "custom.cellOptions", "value": {"type": "color-text"}},
+        ]
+    return found
 
 
 def _custom(kind: Kind) -> dict[str, Any]:
@@ -186,28 +328,3 @@ def _severities(panel: Panel) -> list[dict[str, Any]]:
         }
         for name, colour in SEVERITY_COLOURS.items()
     ]
-
-
-def readme(rows: tuple[Row, ...], helps: dict[str, str], internal: dict[str, str]) -> str:
-    """grafana/README.md: panel, the question, the metrics; then each metric's meaning."""
-    out = [
-        "# The dashboard", "",
-        "`python grafana/build.py` makes `dashboards/abuse-monitor.json` and this page from `panels.py`; a test",
-        "compares them. Grafana takes the dashboard through `provisioning/`, as in `deploy/compose.yaml`, or by",
-        "import. It reads one Prometheus, chosen at the top, and never shows an account: the alerts in Redis do.", "",
-    ]  # fmt: skip
-    for row in rows:
-        out += [f"## {row.title}", "", "| panel | question | metrics |", "|---|---|---|"]
-        out += [f"| {p.title} | {p.question} | {', '.join(f'`{m}`' for m in p.metrics)} |" for p in row.panels]
-        out += [""]
-    out += [
-        "## Metrics on no panel",
-        "",
-        "For debugging; read them with PromQL.",
-        "",
-        "| metric | meaning |",
-        "|---|---|",
-    ]
-    out += [f"| `{name}` | {text} |" for name, text in internal.items()]
-    out += ["", "## Metrics on the panels", "", "| metric | meaning |", "|---|---|"]
-    return "\n".join([*out, *(f"| `{name}` | {text} |" for name, text in helps.items()), ""])

@@ -45,6 +45,8 @@ class Campaigns:
     next_step: int = -1
     taken: dict[int, int] = field(default_factory=dict)
     last: Evaluation | None = None
+    judged: tuple[int, int] = (0, 0)
+    """Candidates of the last step that judged any, and the groups that they were ranked among."""
     _outbox: list[StepBlob] = field(default_factory=list)
     _marks: dict[int, int] = field(default_factory=dict)
     _told: dict[int, int] = field(default_factory=dict)
@@ -127,6 +129,8 @@ class Campaigns:
         if found is None:
             return self.alerts.decide((), (), at_ms)
         fired: dict[int, list[str]] = {}
+        groups = found.rows["calibration_groups"].max() if len(found.rows) else None
+        self.judged = len(found.rows), int(groups) if isinstance(groups, (int, float)) else 0
         if len(found.rows):
             self.last = rules.evaluate(found.rows, self.hold, "campaign", over="campaign")
             for row, rule in self.last.firings.iter_rows():
@@ -170,6 +174,7 @@ class Campaigns:
             self.stage = CampaignStage(self.stage.options)
             self.hold = HoldState(self.step_ms / 1000)
             self.alerts.forget()
+            self.judged = (0, 0)
             self.next_step, self.taken, self._snapshot, self._snapped = -1, {}, b"", -1
 
     def _dump(self) -> bytes:

@@ -10,6 +10,8 @@ class MonitorError(Exception):
     """Base of everything this project raises on purpose. ``exit_code`` is what the command returns."""
 
     exit_code = 1
+    redis_use: str | None = None
+    """What Redis was asked for where it was Redis that failed: a metric's label."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

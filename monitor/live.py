@@ -20,6 +20,7 @@ from monitor.context import ContextEvent, parse_context
 from monitor.errors import BadInput, DependencyDown, Problem, SinkBusy
 from monitor.features.catalogue import CLIENT_CLASSES
 from monitor.features.vocabulary import CATALOGUE
+from monitor.observe import CountedSink
 from monitor.receive import Receiver
 from monitor.records import Expanded, RawBatch
 from monitor.rules import Reloader, RuleSet
@@ -44,6 +45,7 @@ from monitor.store.redis_checkpoints import RedisCheckpointStore
 from monitor.store.redis_link import RedisOptions
 from monitor.store.redis_links import RedisLinkStore
 from monitor.store.redis_sink import RedisSink
+from monitor.telemetry import Telemetry
 
 _LOG = logging.getLogger(__name__)
 _WINDOW_MS = 7 * 86_400_000
@@ -100,10 +102,7 @@ def service(
     telemetry = pipeline.observe.telemetry
     telemetry.rules_reloaded(True)
     telemetry.set_build(__version__, platform.python_version(), settings.hash, rules.hash)
-    classifier = pipeline.scorer.status().classifier
-    telemetry.set_model(classifier.active or "none", "")
-    names = [name.removesuffix("ExecutionProvider").lower() for name in classifier.providers]
-    telemetry.set_provider(names[0] if names else None)
+    pipeline.observe.models(pipeline.scorer.status())
     store = store or checkpoint_store(settings)
     pipeline.campaigns.store = links or link_store(settings)
     redis = redis_sink(settings) if sink is None and "redis" in settings.alerts.sinks else None
@@ -112,7 +111,7 @@ def service(
     runner = Runner(
         pipeline=pipeline,
         checkpoints=Checkpointer(pipeline, store),
-        sink=sink or sinks(settings, redis),
+        sink=sink or sinks(settings, redis, telemetry),
         dead_letters=dead_letters
         or (FileDeadLetters(settings.ingest.spool / "dead-letters.ndjson") if spooled else None)
         or DeadLetters(LazySender(settings.kafka, settings.kafka.dead_letters), settings.kafka.topic),
@@ -279,25 +278,29 @@ def redis_sink(settings: Settings) -> RedisSink:
     )  # fmt: skip
 
 
-def sinks(settings: Settings, redis: RedisSink | None) -> Sink:
-    """All sinks of the settings as one."""
-    made: list[Sink] = []
+def sinks(settings: Settings, redis: RedisSink | None, telemetry: Telemetry) -> Sink:
+    """All sinks of the settings as one; what each takes and refuses is counted."""
+    made: list[CountedSink] = []
+
+    def add(sink: Sink) -> None:
+        made.append(CountedSink(name, sink, telemetry))
+
     a = settings.alerts
     for name in a.sinks:
         if name == "redis" and redis is not None:
-            made.append(redis)
+            add(redis)
         elif name == "file" and a.file is not None:
-            made.append(FileSink(a.file))
+            add(FileSink(a.file))
         elif name == "kafka" and settings.kafka.alerts_topic is not None:
             sender = LazySender(settings.kafka, settings.kafka.alerts_topic)
-            made.append(LiveOnly(KafkaSink(sender.send, sender.flush, max_accounts=a.max_accounts)))
+            add(LiveOnly(KafkaSink(sender.send, sender.flush, max_accounts=a.max_accounts)))
         elif name == "webhook" and a.webhook.url is not None:
             secret = a.webhook.secret.get_secret_value() if a.webhook.secret is not None else ""
             hook = WebhookSink(
                 a.webhook.url.get_secret_value(), secret.encode(), time.time, timeout_s=a.webhook.timeout_s,
                 attempts=a.webhook.retries + 1, backoff_max_s=a.webhook.backoff_max_s, max_accounts=a.max_accounts,
             )  # fmt: skip
-            made.append(LiveOnly(hook))
+            add(LiveOnly(hook))
     return FanOut(made)
 
 

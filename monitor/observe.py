@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 import polars as pl
 
-from monitor.errors import Problem
-from monitor.fields import SEVERITIES
+from monitor.alerts import Sink
+from monitor.errors import MonitorError, SinkBusy
+from monitor.fields import ALERT_KINDS, HYPOTHESES, SEVERITIES, TIERS
 from monitor.records import Alert, Decoded, RawBatch
 from monitor.rules import Evaluation, RuleSet
-from monitor.telemetry import Telemetry
+from monitor.score import ScorerStatus, provider_of
+from monitor.telemetry import ANOMALY_KINDS, Telemetry
 from monitor.ticks import TickStats
-
-_LOG = logging.getLogger(__name__)
 
 _SCORES = {
     "population": ("anomaly_population",),
@@ -65,6 +66,8 @@ class Observer:
         self.telemetry = telemetry
         self.counts = Counts()
         self._live = live
+        self._reached: dict[str, int] = {}
+        self._told: dict[str, int] = {}
 
     def stage(self, name: str) -> AbstractContextManager[None]:
         """Time one pass of a stage."""
@@ -98,6 +101,7 @@ class Observer:
         c.dropped += stats.dropped
         m.duplicates.inc(stats.duplicates)
         m.id_reuse.inc(stats.id_reuse)
+        m.jumps_held.inc(stats.held)
         m.late.labels("folded").inc(stats.late)
         m.late.labels("dropped").inc(stats.dropped)
         for partition, ms in watermarks_ms.items():
@@ -122,7 +126,7 @@ class Observer:
 
     def judged(self, evaluation: Evaluation, rules: RuleSet, agreed: int = 0) -> None:
         """Rules were held against rows; ``agreed`` firings fell to a sanctioned use."""
-        self.telemetry.suppressed.labels("exception").inc(agreed)
+        self.telemetry.suppressed.labels("agreement").inc(agreed)
         fired = evaluation.firings.group_by("rule").len().rows() if len(evaluation.firings) else []
         for rule, count in fired:
             self.telemetry.firings.labels(rule, rules.rules[rule].mode).inc(count)
@@ -132,23 +136,74 @@ class Observer:
     def rules_in_force(self, rules: RuleSet) -> None:
         """Another rule set took over."""
         self.telemetry.set_rules((r.id, r.mode, r.severity, r.hypothesis) for r in rules.rules.values())
+        self.telemetry.set_rules_hash(rules.hash)
 
-    def model_in_force(self, model: str, problems: Sequence[Problem]) -> None:
-        """Another classifier took over; or, with ``problems``, one that was put in place is unfit and does not."""
-        self.telemetry.set_model(model, "")
-        for problem in problems:
-            _LOG.warning("the classifier that was put in place is unfit, %s serves on: %s", model, problem)
+    def models(self, status: ScorerStatus) -> None:
+        """Which models run, on what, and how those that learn stand."""
+        m, c = self.telemetry, status.classifier
+        m.set_models(c.active, c.shadow)
+        m.set_provider(provider_of(c.providers))
+        for name, counter, total in (
+            ("failures", m.classifier_failures, c.failures),
+            ("rows", m.shadow_rows, c.shadow_rows),
+            ("differs", m.shadow_differs, c.shadow_differs),
+        ):
+            # another model on trial begins at zero
+            counter.inc(total - self._told.get(name, 0) if total >= self._told.get(name, 0) else total)
+            self._told[name] = total
+        for kind in ANOMALY_KINDS:
+            found = [s for part in status.partitions.values() for (_, k), s in part.models.items() if k == kind]
+            m.anomaly_models.labels(kind, "drift").set(sum(s.drift for s in found))
+            m.anomaly_models.labels(kind, "ready").set(sum(s.ready and not s.drift for s in found))
+            m.anomaly_models.labels(kind, "warming_up").set(sum(not s.ready and not s.drift for s in found))
+            for model, rates in (
+                ("champion", [s.champion_rate for s in found]),
+                ("challenger", [s.challenger_rate for s in found]),
+                ("anchor", [s.anchor_rate for s in found]),
+            ):
+                known = [rate for rate in rates if rate is not None]
+                m.anomaly_alarms.labels(kind, model).set(max(known, default=math.nan))
+            m.anomaly_promotions.labels(kind, "promoted").set(sum(s.promotions for s in found))
+            m.anomaly_promotions.labels(kind, "refused").set(sum(s.refusals for s in found))
 
-    def standing(
-        self, accounts: int, state_bytes: Mapping[str, int], open_alerts: Mapping[str, int], inactive: Inactive
-    ) -> None:
-        """What stands now: accounts with state, its size by step, open alerts by severity, and what cannot work."""
+    def inferred(self, timings: Iterable[tuple[str, int, float]]) -> None:
+        """Inferences were made: provider, rows and seconds of each."""
+        for provider, rows, seconds in timings:
+            self.telemetry.classifier_seconds.labels(provider).observe(seconds)
+            self.telemetry.classifier_batch.observe(rows)
+
+    def failed(self, error: MonitorError) -> None:
+        """A server did not do what it was asked for."""
+        if error.redis_use is not None:
+            self.telemetry.redis_errors.labels(error.redis_use).inc()
+
+    def suspected(self, alerts: Sequence[Alert], candidates: int, groups: int) -> None:
+        """Alerts that are open, and the candidates of the last campaign step with the groups they were ranked among."""
+        m = self.telemetry
+        tiers = Counter(member.tier for a in alerts if a.kind == "campaign" for member in a.members.values())
+        open_now = Counter(a.severity for a in alerts)
+        campaigns = Counter((a.severity, a.hypothesis) for a in alerts if a.kind == "campaign")
+        for severity in SEVERITIES:
+            m.alerts_open.labels(severity).set(open_now[severity])
+            for kind in ALERT_KINDS:
+                here = [a.exposure for a in alerts if (a.kind, a.severity) == (kind, severity)]
+                m.exposed_requests.labels(kind, severity).set(sum(e.get("requests") or 0 for e in here))
+                m.exposed_output_tokens.labels(kind, severity).set(sum(e.get("output_tokens") or 0 for e in here))
+            for hypothesis in HYPOTHESES:
+                m.campaigns_open.labels(severity, hypothesis).set(campaigns[severity, hypothesis])
+        for tier in TIERS:
+            m.campaign_members.labels(tier).set(tiers[tier])
+        m.candidates.set(candidates)
+        m.calibration_groups.set(groups)
+        for alert in alerts:  # taken over from a checkpoint: what they had reached was counted by who wrote it
+            self._reached.setdefault(alert.alert_id, SEVERITIES.index(alert.severity))
+
+    def standing(self, accounts: int, state_bytes: Mapping[str, int], inactive: Inactive) -> None:
+        """What stands now: accounts with state, its size by step, and what cannot work."""
         m = self.telemetry
         m.accounts.set(accounts)
         for component, size in state_bytes.items():
             m.state_bytes.labels(component).set(size)
-        for severity in SEVERITIES:
-            m.alerts_open.labels(severity).set(open_alerts.get(severity, 0))
         m.rules_inactive.set(len(inactive.rules))
         for detector, columns in _SCORES.items():
             m.detector_active.labels(detector).set(any(c not in inactive.detectors for c in columns))
@@ -156,7 +211,52 @@ class Observer:
     def raised(self, alerts: Sequence[Alert]) -> None:
         """Alerts and revisions were made."""
         for alert in alerts:
-            if alert.revision > 1:
-                self.telemetry.alert_revisions.labels(alert.state).inc()
+            self._reach(alert)
+            self.telemetry.alert_revisions.labels(alert.state).inc()
             for rule in alert.rules[:1] if alert.revision == 1 else ():
                 self.telemetry.alerts.labels(rule, alert.severity, alert.hypothesis, alert.mode).inc()
+
+    def _reach(self, alert: Alert) -> None:
+        """Count the severities that an alert is the first time at or above."""
+        if alert.mode != "alert":
+            return
+        level = SEVERITIES.index(alert.severity)
+        before = self._reached.get(alert.alert_id, -1 if alert.revision == 1 else level)
+        for severity in SEVERITIES[before + 1 : level + 1]:
+            self.telemetry.alerts_reached.labels(alert.kind, severity).inc()
+        if alert.state == "open":
+            self._reached[alert.alert_id] = max(before, level)
+        else:
+            self._reached.pop(alert.alert_id, None)
+
+
+class CountedSink:
+    """A sink whose name, deliveries and refusals the metrics know."""
+
+    def __init__(self, name: str, sink: Sink, telemetry: Telemetry):
+        self._sink = sink
+        self._sent = telemetry.sent.labels(name)
+        self._busy = telemetry.sink_busy.labels(name)
+
+    def send(self, alerts: Sequence[Alert]) -> None:
+        """See :class:`~monitor.alerts.Sink`."""
+        with self._refusals():
+            self._sink.send(alerts)
+        self._sent.inc(len(alerts))
+
+    def flush(self) -> None:
+        """See :class:`~monitor.alerts.Sink`."""
+        with self._refusals():
+            self._sink.flush()
+
+    def close(self) -> None:
+        """See :class:`~monitor.alerts.Sink`."""
+        self._sink.close()
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except SinkBusy:
+            self._busy.inc()
+            raise

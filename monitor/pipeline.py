@@ -10,6 +10,7 @@ number of ticks and partitions pass through each step in one go.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,8 @@ from monitor.sketch import Corpora, Sketcher
 from monitor.sketch.frame import sketch_frame
 from monitor.sketch.heavy import HeavyStage
 from monitor.ticks import TickStage
+
+_LOG = logging.getLogger(__name__)
 
 
 class Component(Protocol):
@@ -187,14 +190,20 @@ class Pipeline:
         scores = self.scorer.status().inactive
         return Inactive(CATALOGUE.inactive(present), scores, self.rules.inactive(present, scores))
 
+    def open_alerts(self) -> list[Alert]:
+        """Open alerts on accounts and on campaigns, as last written."""
+        return [*self.alerts.open_alerts(), *self.campaigns.alerts.open_alerts()]
+
     def open_by_severity(self) -> dict[str, int]:
-        """Open alerts on accounts and on campaigns, by severity."""
-        return dict(Counter(self.alerts.open_by_severity()) + Counter(self.campaigns.alerts.severities()))
+        """How many of them there are of each severity."""
+        return dict(Counter(a.severity for a in self.open_alerts()))
 
     def measure(self) -> None:
         """Tell the metrics what stands now."""
         sizes = {"heavy": self.heavy.nbytes, "ticks": self.ticks.nbytes, "features": self.features.nbytes}
-        self.observe.standing(len(self.features.accounts), sizes, self.open_by_severity(), self.inactive())
+        self.observe.standing(len(self.features.accounts), sizes, self.inactive())
+        self.observe.suspected(self.open_alerts(), *self.campaigns.judged)
+        self.observe.models(self.scorer.status())
 
     def exemplars(self, partition: int, subject: str, until_ms: int) -> list[str]:
         """Request ids of a subject as of the row whose tick ends at ``until_ms``."""
@@ -220,6 +229,7 @@ class Pipeline:
             with self.observe.stage("score"):
                 scored = self.scorer.score(part)
                 self.scorer.collect(scored)
+                self.observe.inferred(self.scorer.classifier.take_timings())
                 if self.scorer.classifier.reads_sets:
                     scored = self.features.carry(scored, CLASSIFIER_COLUMNS)
                 scored = scored.drop(REQUEST_SET)
@@ -280,8 +290,9 @@ class Pipeline:
             model = self.scorer.status().classifier.active or "none"
             self.versions = {**self.versions, "model": model}
             self.alerts.use(self.rules.policy, self.rules.rules, self.versions)
-        if changed or problems:
-            self.observe.model_in_force(self.versions["model"], problems)
+        for problem in problems:
+            _LOG.warning("the classifier that was put in place is unfit, %s serves on: %s", self.versions["model"],
+                         problem)  # fmt: skip
 
     def _rows_by_tick(self, rows: pl.DataFrame, fired: pl.Series) -> dict[tuple[int, str, int], int]:
         """Where the feature stage finds the rows that fired, for the alert stage's lookups."""

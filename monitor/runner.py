@@ -257,6 +257,7 @@ class Runner:
                 self.source.pause([partition])
                 continue
             except MonitorError as error:
+                self.pipeline.observe.failed(error)
                 self.health.set("checkpoints", False, str(error))
                 _LOG.error("checkpoint not written", extra=fields(partition=partition, error=str(error)))
                 continue
@@ -304,6 +305,7 @@ class Runner:
                 work()
                 break
             except (SinkBusy, DependencyDown) as busy:
+                self.pipeline.observe.failed(busy)
                 if not paused:
                     paused = True
                     self.source.pause()

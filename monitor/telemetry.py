@@ -24,18 +24,21 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from .fields import ALERT_STATES, HYPOTHESES, MODES, OPTIONAL, REJECT_REASONS, SEVERITIES
+from .fields import ALERT_KINDS, ALERT_STATES, HYPOTHESES, MODES, OPTIONAL, REJECT_REASONS, SEVERITIES, TIERS
 
 PREFIX = "abusemon_"
 STAGES = ("poll", "decode", "sketch", "features", "score", "campaigns", "rules", "alerts", "checkpoint", "commit")
 DETECTORS = ("population", "change", "classifier")
 SINKS = ("redis", "kafka", "webhook", "file")
-SUPPRESSIONS = ("cooldown", "exception", "shadow", "muted", "budget")
+SUPPRESSIONS = ("agreement",)
 RESTORES = ("checkpoint", "fresh", "rewound")
 PROVIDERS = ("tensorrt", "cuda", "cpu")
-REDIS_OPERATIONS = ("connect", "alerts", "checkpoint", "links", "read")
+REDIS_OPERATIONS = ("alerts", "checkpoint", "links")
 INGEST_OUTCOMES = ("accepted", "unreadable", "unauthorised", "oversize", "busy", "unavailable", "bad_request")
-COMPONENTS = ("ticks", "dedup", "features", "score", "rules", "alerts")
+COMPONENTS = ("heavy", "ticks", "features")
+ANOMALY_KINDS = ("population", "change")
+ANOMALY_STATES = ("warming_up", "ready", "drift")
+ANOMALY_MODELS = ("champion", "challenger", "anchor")
 
 _UNITS = ("seconds", "bytes", "records", "rows", "ratio", "info")
 _STAGE_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
@@ -222,10 +225,28 @@ class Telemetry:
         self.classifier_seconds = m.histogram(
             "classifier_seconds", "Time of one inference.", d, _STAGE_S, provider=PROVIDERS
         )
-        self.classifier_batch = m.histogram("classifier_batch_rows", "Rows of one inference.", i, _ROWS)
+        self.classifier_batch = m.histogram("classifier_batch_rows", "Rows of one inference.", d, _ROWS)
         self.classifier_provider = m.gauge(
             "classifier_provider_info", "1 for the execution provider in use.", d, provider=PROVIDERS
         )
+        self.classifier_failures = m.counter("classifier_failures", "Inferences that failed: no opinion there.", d)
+        self.shadow_rows = m.counter("classifier_shadow_rows", "Rows that the model on trial was compared on.", d)
+        self.shadow_differs = m.counter(
+            "classifier_shadow_differs_rows", "Rows of these where a score differs by 0.1 or more.", d
+        )
+        self.anomaly_models = m.gauge(
+            "anomaly_models", "Models of a partition and class of client, by how they stand.", d,
+            detector=ANOMALY_KINDS, state=ANOMALY_STATES,
+        )  # fmt: skip
+        self.anomaly_alarms = m.gauge(
+            "anomaly_alarm_ratio",
+            "Share of the calibration set over the frozen threshold, in the model where it is the largest.",
+            d, detector=ANOMALY_KINDS, model=ANOMALY_MODELS,
+        )  # fmt: skip
+        self.anomaly_promotions = m.gauge(
+            "anomaly_promotions", "Challengers promoted and refused in the life of the models that are here.", d,
+            detector=ANOMALY_KINDS, outcome=("promoted", "refused"),
+        )  # fmt: skip
 
         # judged
         self.rules_loaded = m.gauge("rules_loaded", "Rules in force by mode.", d, mode=MODES)
@@ -250,7 +271,29 @@ class Telemetry:
         self.alert_revisions = m.counter(
             "alert_revisions", "Revisions of alerts, the first included, by state.", d, state=ALERT_STATES
         )
+        self.alerts_reached = m.counter(
+            "alerts_reached", "Alerts that came to be at least of a severity, when opened or by a revision.", d,
+            kind=ALERT_KINDS, severity=SEVERITIES,
+        )  # fmt: skip
         self.alerts_open = m.gauge("alerts_open", "Alerts that are open now.", d, severity=SEVERITIES)
+        self.exposed_requests = m.gauge(
+            "exposed_requests", "Requests of the subjects of open alerts, as last written.", d,
+            kind=ALERT_KINDS, severity=SEVERITIES,
+        )  # fmt: skip
+        self.exposed_output_tokens = m.gauge(
+            "exposed_output_tokens", "Output tokens that these requests were given.", d,
+            kind=ALERT_KINDS, severity=SEVERITIES,
+        )  # fmt: skip
+        self.campaigns_open = m.gauge(
+            "campaigns_open", "Campaigns with an open alert.", d, severity=SEVERITIES, hypothesis=HYPOTHESES
+        )
+        self.campaign_members = m.gauge("campaign_members", "Accounts in these campaigns, by tier.", d, tier=TIERS)
+        self.candidates = m.gauge(
+            "campaign_candidates", "Groups of tied accounts that the last step judged, where campaigns are worked.", d
+        )
+        self.calibration_groups = m.gauge(
+            "campaign_calibration_groups", "Groups that these were ranked among; under 100 is too few to rank.", d
+        )
 
         # out
         self.sent = m.counter("sink_alerts", "Alerts and revisions that a sink took.", d, sink=SINKS)
@@ -274,9 +317,11 @@ class Telemetry:
             version="one a process", python="one a process", config="one a process", rules="one at a time",
         )  # fmt: skip
         self.model_info = m.gauge(
-            "model_info", "The classifier's model in use.", d, model="one at a time", sha256="one at a time"
+            "model_info", "The classifier's models: the one in use, and the one on trial.", d,
+            model="two at a time", sha256="two at a time", role=("active", "shadow"),
         )
         self.specs: tuple[Spec, ...] = tuple(m.specs)
+        self._build: tuple[str, str, str] | None = None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -346,14 +391,23 @@ class Telemetry:
             self.checkpoint_timestamp.labels(str(partition)).set_to_current_time()
 
     def set_build(self, version: str, python: str, config: str, rules: str) -> None:
-        """What runs; call again after a reload."""
-        self.build_info.clear()
-        self.build_info.labels(version, python, config, rules).set(1)
+        """What runs."""
+        self._build = version, python, config
+        self.set_rules_hash(rules)
 
-    def set_model(self, model: str, sha256: str) -> None:
-        """The classifier's model in use: its name and the first digits of its hash."""
+    def set_rules_hash(self, rules: str) -> None:
+        """Another rule set is in force; without effect before :meth:`set_build`."""
+        if self._build is not None:
+            self.build_info.clear()
+            self.build_info.labels(*self._build, rules).set(1)
+
+    def set_models(self, active: str | None, shadow: str | None = None) -> None:
+        """The classifier's models, each as ``name-version:first digits of its hash``; None: there is none."""
         self.model_info.clear()
-        self.model_info.labels(model, sha256).set(1)
+        for role, label in (("active", active), ("shadow", shadow)):
+            if label is not None:
+                name, _, sha256 = label.partition(":")
+                self.model_info.labels(name, sha256, role).set(1)
 
     def set_provider(self, provider: str | None) -> None:
         """The execution provider in use; None: no model."""

@@ -57,6 +57,8 @@ class TickStats:
     id_reuse: int = 0
     late: int = 0
     dropped: int = 0
+    held: int = 0
+    """Requests too far ahead to move the watermark alone, those that others agreed with later included."""
 
 
 @dataclass(slots=True)
@@ -181,6 +183,7 @@ class TickStage:
         stats.duplicates += int(again.sum())
         stats.id_reuse += int(((known != 0) & (known != keys) & ~again).sum())
         stats.dropped += int(too_old.sum())
+        stats.held += int(((newest >= 0) & (t > newest + self.options.max_jump_ms)).sum())
         keep = ~again & ~too_old
         stats.late += int((keep & (tick > own)).sum())
         return events.with_columns(tick=pl.Series(tick)).filter(keep)

@@ -134,6 +134,15 @@ def chromium() -> Iterator[Callable[..., browser.Chromium]]:
         yield start
 
 
+@pytest.fixture(scope="session")
+def helm() -> str:
+    """The program Helm 3."""
+    try:
+        return servers.helm()
+    except servers.Unavailable as error:
+        _absent(error)
+
+
 @pytest.fixture
 def prometheus() -> Iterator[Callable[..., servers.Prometheus]]:
     """A function ``(targets, rule_files=())`` that starts a Prometheus scraping them every second."""

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from kafka import KafkaAdminClient
 
 KAFKA_VERSION = "4.4.0"
+HELM_VERSION = "3.22.0"
 _POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
 <groupId>local</groupId><artifactId>kafka-for-tests</artifactId><version>1</version><dependencies>
 <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId>
@@ -88,6 +89,16 @@ def kafka_jars() -> Path:
                 raise Unavailable(f"Maven could not fetch Apache Kafka {KAFKA_VERSION}:\n{done.stdout[-2000:]}")
             (base / "complete").touch()
     return libs
+
+
+def helm() -> str:
+    """The program Helm: as ``.ci/run`` builds it from its Go module into :func:`cache_dir`, else that of the path."""
+    built = cache_dir() / f"helm-{HELM_VERSION}" / "helm"
+    found = str(built) if built.exists() else shutil.which("helm")
+    if found is None:
+        module = f"helm.sh/helm/v3/cmd/helm@v{HELM_VERSION}"
+        raise Unavailable(f"the chart's tests need helm: GOBIN={built.parent} go install {module}")
+    return found
 
 
 class ApacheKafka:

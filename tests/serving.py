@@ -45,7 +45,7 @@ class Serving:
     """Serves inside a ``with``; ``session`` is the cookie after :meth:`sign_in`."""
 
     def __init__(self, given: Settings):
-        self._settings = given
+        self.settings = given
         self._loop = asyncio.new_event_loop()
         self.session = ""
         self.url = ""
@@ -64,7 +64,7 @@ class Serving:
         self._loop.close()
 
     async def _make(self) -> Console:
-        return Console(self._settings)
+        return Console(self.settings)
 
     def _wait(self, coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)

@@ -130,10 +130,10 @@ class CampaignAlerts:
             if member.tier != "peripheral"
         }
 
-    def severities(self) -> list[str]:
-        """Severity of each open alert of mode ``alert``."""
+    def open_alerts(self) -> list[Alert]:
+        """Open alerts of mode ``alert``, as last written."""
         held = [o.written for o in self._open.values() if o.mode == "alert"]
-        return [a.severity for a in held if a is not None and a.revision]
+        return [a for a in held if a is not None and a.revision]
 
     def mute(self, until_ms: int) -> None:
         """Write nothing before this event time; what is still open then is written then."""

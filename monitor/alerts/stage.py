@@ -16,7 +16,6 @@ A closing asks nobody: at that time the subject's state may be gone.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -106,10 +105,10 @@ class AlertStage:
             if e.closes_ms(self._options.tick_ms) > at_ms
         }
 
-    def open_by_severity(self) -> dict[str, int]:
-        """Open alerts of all partitions, by severity."""
+    def open_alerts(self) -> list[Alert]:
+        """Open alerts of mode ``alert`` of all partitions, as last written."""
         written = [e.written for held in self._open.values() for e in held.values() if e.mode == "alert"]
-        return dict(Counter(alert.severity for alert in written if alert is not None and alert.revision))
+        return [alert for alert in written if alert is not None and alert.revision]
 
     def mute(self, partition: int, until_ms: int) -> None:
         """Hold back what begins in ticks before ``until_ms`` (warm-up, state rebuilt after a loss).

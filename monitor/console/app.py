@@ -22,7 +22,7 @@ from monitor.settings import Settings
 from monitor.store.redis_link import RedisOptions
 from monitor.store.verdict_reader import VerdictReader
 
-from . import api, pages, site
+from . import api, pages, site, tables
 from .access import Access, Visitor
 from .http import BadRequest, Request, Response, Server
 
@@ -176,12 +176,19 @@ class Console:
             case ("campaigns",):
                 asked = api.filters(query) | {"kind": "campaign"}
                 return _json(200, {"campaigns": api.rows(self._desk, asked, api.limit(query))})
+            case ("accounts",):
+                return _json(200, {"accounts": tables.accounts(self._desk, api.limit(query))})
+            case ("rules",):
+                return _json(200, {"rules": tables.rules(self._desk)})
+            case ("quality",):
+                return _json(200, tables.quality(self._desk, tables.weeks(query), self._clock()))
             case ("alerts", name):
                 return _json(200, api.one(self._desk, reader, name))
             case ("accounts", name):
                 return _json(200, api.account(self._desk, reader, name))
         raise MonitorError(
-            "there are /v1/verdict, /v1/decision and /v1/accounts/{account}, /v1/alerts, /v1/alerts/{id}, /v1/campaigns"
+            "there are /v1/verdict, /v1/decision and /v1/accounts/{account}, /v1/accounts, /v1/alerts, "
+            "/v1/alerts/{id}, /v1/campaigns, /v1/rules and /v1/quality"
         )
 
     def _report(self, name: str, reader: Reader) -> Response:

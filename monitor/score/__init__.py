@@ -15,6 +15,7 @@ from monitor.score.options import (
     ClassifierOptions,
     ScoreOptions,
 )
+from monitor.score.runtime import provider_of
 from monitor.score.scorer import Scorer, ScorerStatus
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "Scorer",
     "ScorerStatus",
     "packaged_model",
+    "provider_of",
 ]

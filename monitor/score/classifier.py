@@ -20,7 +20,7 @@ from monitor.errors import BadInput, Problem
 from monitor.records import REQUEST_SET
 from monitor.score.manifest import MANIFEST, MODEL, POOL, Manifest, ModelFiles, locate, read, stamp_of
 from monitor.score.options import CLASSIFIER_COLUMNS, ClassifierOptions, Vocabulary
-from monitor.score.runtime import Runner, check_runtimes, installed_runtimes, open_model, runtime_errors
+from monitor.score.runtime import Runner, check_runtimes, installed_runtimes, open_model, provider_of, runtime_errors
 from monitor.vectors import VectorLayout, unpack
 
 F32 = npt.NDArray[np.float32]
@@ -207,6 +207,18 @@ class Classifier:
             return {}
         self._inactive = None
         return answers
+
+    def take_timings(self) -> list[tuple[str, int, float]]:
+        """Provider, rows and seconds of each batch of the active model since the last call; for metrics alone."""
+        runners = (self._active.runner, self._active.pool) if self._active is not None else ()
+        found = []
+        for runner in runners:
+            provider = provider_of(runner.session.get_providers()) if runner is not None and runner.timings else None
+            while runner is not None and runner.timings:
+                rows, seconds = runner.timings.popleft()
+                if provider is not None:
+                    found.append((provider, rows, seconds))
+        return found
 
     def compare(self, frame: pl.DataFrame) -> None:
         """Run the shadow model on a frame that was scored, and count where it disagrees."""

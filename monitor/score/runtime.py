@@ -5,6 +5,8 @@ Knows tensors by name, and nothing of manifests, features or columns.
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -26,7 +28,15 @@ PROVIDERS: Mapping[str, str] = {
 CPU_BATCH = 64
 """Largest batch on a CPU: beyond it the activations leave the cache (34,000 sets a second at 64 against 16,000 at
 4,096 for 128 vectors of 32 bytes)."""
+TIMINGS = 4_096
+"""Newest batches whose time is kept until it is taken out."""
 _DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
+
+
+def provider_of(names: Sequence[str]) -> str | None:
+    """Our word for the first of ONNX Runtime's provider names; None where there is none, or one we don't know."""
+    ours = {theirs: name for name, theirs in PROVIDERS.items()}
+    return ours.get(names[0]) if names else None
 
 
 def installed_runtimes() -> tuple[str, ...]:
@@ -78,6 +88,8 @@ class Runner:
         self.device: str | None = "cuda" if self.on_gpu else None
         self._outputs = [output.name for output in session.get_outputs()]
         self._bound: dict[int, _Bound] = {}
+        self.timings: deque[tuple[int, float]] = deque(maxlen=TIMINGS)
+        """Rows and seconds of the newest batches, for whoever takes them out."""
 
     def run(self, feed: Mapping[str, Array], pad: Mapping[str, Array]) -> dict[str, Array]:
         """Output by name for inputs [n, ...] by name; ``pad`` gives a row for the rest of a batch.
@@ -91,7 +103,10 @@ class Runner:
         while at < n:
             size = next((b for b in self.buckets if b >= n - at), self.buckets[-1])
             batch = {name: _filled(rows[at : at + size], size, pad[name]) for name, rows in feed.items()}
-            for name, answer in zip(self._outputs, self._batch(batch, size), strict=True):
+            began = time.perf_counter()
+            answers = self._batch(batch, size)
+            self.timings.append((min(size, n - at), time.perf_counter() - began))
+            for name, answer in zip(self._outputs, answers, strict=True):
                 parts[name].append(np.asarray(answer)[: n - at])
             at += size
         return {name: np.concatenate(found) if found else np.empty(0) for name, found in parts.items()}

@@ -223,10 +223,12 @@ class RedisCheckpointStore:
             what = remedy(error)
             if what is None:
                 raise
-            raise StoreDown(
+            down = StoreDown(
                 f"checkpoints in Redis at {self._place}: {what} ({type(error).__name__}). "
                 "The checkpoint before it is intact"
-            ) from error
+            )
+            down.redis_use = "checkpoint"
+            raise down from error
 
 
 def _blob(ref: BlobRef) -> str:

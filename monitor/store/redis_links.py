@@ -99,4 +99,6 @@ class RedisLinkStore:
         except (RedisError, OSError) as error:
             if (why := remedy(error)) is None:
                 raise
-            raise SinkBusy(f"links of campaigns wait for Redis at {self._place}: {why}", 1.0) from error
+            busy = SinkBusy(f"links of campaigns wait for Redis at {self._place}: {why}", 1.0)
+            busy.redis_use = "links"
+            raise busy from error

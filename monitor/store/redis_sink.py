@@ -202,4 +202,6 @@ class RedisSink:
         what = remedy(error)
         if what is None:
             raise error
-        return SinkBusy(f"alerts wait for Redis at {self._place}: {what} ({type(error).__name__})", 1.0)
+        busy = SinkBusy(f"alerts wait for Redis at {self._place}: {what} ({type(error).__name__})", 1.0)
+        busy.redis_use = "alerts"
+        return busy

@@ -1,4 +1,4 @@
-"""The dashboard: made by its builder, on metrics that exist, and with data in every query of a real Prometheus."""
+"""The dashboards: made by their builder, on metrics that exist, with data in every query of a real Prometheus."""
 
 from __future__ import annotations
 
@@ -20,10 +20,13 @@ import promql_parser
 import pytest
 import yaml
 
-from monitor.fields import ALERT_STATES, HYPOTHESES, REJECT_REASONS, SEVERITIES
+from monitor.fields import ALERT_KINDS, ALERT_STATES, HYPOTHESES, REJECT_REASONS, SEVERITIES, TIERS
 from monitor.service import Health, HttpService, process_registry
 from monitor.settings import HttpSettings
 from monitor.telemetry import (
+    ANOMALY_KINDS,
+    ANOMALY_MODELS,
+    ANOMALY_STATES,
     COMPONENTS,
     DETECTORS,
     PROVIDERS,
@@ -37,10 +40,17 @@ from monitor.telemetry import (
 
 ROOT = Path(__file__).resolve().parents[2]
 GRAFANA = ROOT / "grafana"
-BOARD: dict[str, Any] = json.loads((GRAFANA / "dashboards/abuse-monitor.json").read_text())
-PANELS: list[dict[str, Any]] = [panel for panel in BOARD["panels"] if panel["type"] != "row"]
-QUERIES = [(panel["title"], target["expr"]) for panel in PANELS for target in panel["targets"]]
-ANNOTATIONS = [(entry["name"], entry["expr"]) for entry in BOARD["annotations"]["list"]]
+BOARDS: dict[str, dict[str, Any]] = {
+    path.stem: json.loads(path.read_text()) for path in sorted((GRAFANA / "dashboards").glob("*.json"))
+}
+PANELS: list[dict[str, Any]] = [
+    panel for board in BOARDS.values() for panel in board["panels"] if panel["type"] != "row"
+]
+GRAPHS = [panel for panel in PANELS if panel["datasource"]["type"] == "prometheus"]
+QUERIES = [(panel["title"], target["expr"]) for panel in GRAPHS for target in panel["targets"]]
+ANNOTATIONS = [
+    (entry["name"], entry["expr"]) for board in BOARDS.values() for entry in board["annotations"]["list"]
+]
 METRIC = re.compile(r"\babusemon_[a-z0-9_]+")
 
 METRIC_VALUES = (
@@ -96,7 +106,7 @@ def test_labels_in_queries_are_labels_of_the_metrics() -> None:
             known |= specs[re.sub(r"_(bucket|count|sum)$", "", name)]
         for labels in re.findall(r"by \(([^)]*)\)", expression):
             assert set(re.split(r",\s*", labels)) <= known, f"{title}: {labels}"
-    for panel in PANELS:
+    for panel in GRAPHS:
         for target in panel["targets"]:
             for label in re.findall(r"{{(\w+)}}", target["legendFormat"]):
                 assert re.search(rf"\b{label}\b", target["expr"]) or label == "instance", panel["title"]
@@ -107,27 +117,45 @@ def test_every_query_parses(title: str, expression: str) -> None:
     promql_parser.parse(filled(expression))
 
 
-def test_the_board_is_sound() -> None:
-    assert BOARD["uid"] == "abuse-monitor"
-    assert "apiVersion" not in BOARD, "file provisioning of Grafana 13 refuses the second schema"
-    ids = [panel["id"] for panel in BOARD["panels"]]
+def test_there_is_a_board_for_each_who_asks() -> None:
+    titles = {board["uid"]: board["title"] for board in BOARDS.values()}
+    assert titles == {
+        "abuse-monitor": "Abuse",
+        "abuse-monitor-quality": "Detection quality",
+        "abuse-monitor-pipeline": "Pipeline",
+        "abuse-monitor-models": "Model and rules",
+    }
+
+
+@pytest.mark.parametrize("uid", sorted(BOARDS))
+def test_the_board_is_sound(uid: str) -> None:
+    board = BOARDS[uid]
+    panels = [panel for panel in board["panels"] if panel["type"] != "row"]
+    assert board["uid"] == uid
+    assert "apiVersion" not in board, "file provisioning of Grafana 13 refuses the second schema"
+    ids = [panel["id"] for panel in board["panels"]]
     assert len(set(ids)) == len(ids)
-    variables = {entry["name"]: entry for entry in BOARD["templating"]["list"]}
+    variables = {entry["name"]: entry for entry in board["templating"]["list"]}
     assert variables["datasource"]["type"] == "datasource"
+    assert board["links"][0]["tags"] == board["tags"], "from each dashboard to the others"
     cells: set[tuple[int, int]] = set()
-    for panel in BOARD["panels"]:
+    for panel in board["panels"]:
         grid = panel["gridPos"]
         assert grid["x"] + grid["w"] <= 24, panel["title"]
         mine = {(grid["x"] + x, grid["y"] + y) for x in range(grid["w"]) for y in range(grid["h"])}
         assert not mine & cells, f"{panel['title']} lies over another"
         cells |= mine
-    for panel in PANELS:
+    for panel in panels:
         assert panel["title"]
         assert panel["description"].endswith("?"), f"{panel['title']}: a panel answers a question"
         assert panel["fieldConfig"]["defaults"]["unit"]
-        assert panel["datasource"]["uid"] == "${datasource}"
+        uid = panel["datasource"]["uid"]
+        assert uid in ("${datasource}", "${api}")
+        assert uid[2:-1] in variables, f"{panel['title']}: its data source cannot be chosen"
         for target in panel["targets"]:
-            assert target["datasource"]["uid"] == "${datasource}"
+            assert target["datasource"]["uid"] == uid
+            if "expr" not in target:
+                continue
             assert 'job=~"$job"' in target["expr"], panel["title"]
             assert "vector(0)" not in target["expr"], "no data must look like no data"
             assert not re.search(r"(rate|increase)\([^)]*\[(?!\$__(rate_interval|range)\])", target["expr"]), panel[
@@ -136,11 +164,20 @@ def test_the_board_is_sound() -> None:
 
 
 def test_provisioning_names_what_compose_mounts() -> None:
-    source = yaml.safe_load((GRAFANA / "provisioning/datasources/prometheus.yaml").read_text())["datasources"][0]
-    boards = yaml.safe_load((GRAFANA / "provisioning/dashboards/abuse-monitor.yaml").read_text())["providers"][0]
+    folder = GRAFANA / "provisioning"
+    boards = yaml.safe_load((folder / "dashboards/abuse-monitor.yaml").read_text())["providers"][0]
+    sources = {
+        source["type"]: source
+        for path in (folder / "datasources").glob("*.yaml")
+        for source in yaml.safe_load(path.read_text())["datasources"]
+    }
     grafana = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"]["grafana"]
-    assert (source["type"], source["url"]) == ("prometheus", "${PROMETHEUS_URL}")
-    assert grafana["environment"]["PROMETHEUS_URL"].startswith("http://prometheus:")
+    types = {entry["query"] for board in BOARDS.values() for entry in board["templating"]["list"]
+             if entry["type"] == "datasource"}  # fmt: skip
+    assert set(sources) == types, "a data source for each that a dashboard asks for"
+    for source in sources.values():
+        assert re.fullmatch(r"\$\{[A-Z_]+\}", source["url"])
+        assert source["url"][2:-1] in grafana["environment"], "Grafana would see an empty address"
     assert f"../grafana/dashboards:{boards['options']['path']}:ro" in grafana["volumes"]
     home = grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
     assert home == f"{boards['options']['path']}/abuse-monitor.json"
@@ -164,7 +201,7 @@ def feed(telemetry: Telemetry, rng: np.random.Generator, step: int) -> None:
     for partition in ("0", "1"):
         t.lag.labels(partition).set(int(rng.integers(0, 1_000)))
         t.stalled.labels(partition).set(step % 2)
-        t.stopped.labels(partition).set((step + 1) % 2)
+        t.stopped.labels(partition).set(int(partition))
         t.watermark.labels(partition).set(time.time() - rng.random())
     t.partitions.set(2 + step % 2)
     t.paused.set(step % 2)
@@ -181,6 +218,28 @@ def feed(telemetry: Telemetry, rng: np.random.Generator, step: int) -> None:
     for provider in PROVIDERS:
         t.classifier_seconds.labels(provider).observe(rng.random() / 100)
     t.classifier_batch.observe(n)
+    t.shadow_rows.inc(n)
+    t.shadow_differs.inc(int(rng.integers(1, 9)))
+    t.classifier_failures.inc(int(rng.integers(1, 9)))
+    for kind in ANOMALY_KINDS:
+        for state in ANOMALY_STATES:
+            t.anomaly_models.labels(kind, state).set(int(rng.integers(1, 9)))
+        for model in ANOMALY_MODELS:
+            t.anomaly_alarms.labels(kind, model).set(rng.random() / 10)
+        for outcome in ("promoted", "refused"):
+            t.anomaly_promotions.labels(kind, outcome).set(step)
+    for kind in ALERT_KINDS:
+        for severity in SEVERITIES:
+            t.alerts_reached.labels(kind, severity).inc()
+            t.exposed_requests.labels(kind, severity).set(100 * step)
+            t.exposed_output_tokens.labels(kind, severity).set(1_000 * step)
+    for tier in TIERS:
+        t.campaign_members.labels(tier).set(step)
+    t.campaigns_open.labels("high", "distillation").set(1 + step % 2)
+    t.candidates.set(step % 5)
+    t.calibration_groups.set(100 + step % 5)
+    t.set_build("0.1.0", "3.13", f"c{step}", "r0")
+    t.set_models(f"m-1:{step}", "m-2:00")
     t.firings.labels("rule-a", "alert").inc(int(rng.integers(1, 9)))
     t.firings.labels("rule-b", "shadow").inc(2)
     t.exception_hits.labels("rule-a", "nightly").inc(int(rng.integers(1, 9)))
@@ -201,8 +260,6 @@ def test_every_query_returns_data_from_a_real_prometheus(prometheus: Callable[..
     rules = [("rule-a", "alert", "high", "resale"), ("rule-b", "shadow", "low", "unknown")]
     telemetry.set_rules(rules)
     telemetry.assigned([0, 1])
-    telemetry.set_build("0.1.0", "3.13", "c0", "r0")
-    telemetry.set_model("m", "00")
     telemetry.set_provider("cpu")
     health = Health(["rules"], on_change=telemetry.ready.set)
     health.set("rules", ok=True)
@@ -219,8 +276,8 @@ def test_every_query_returns_data_from_a_real_prometheus(prometheus: Callable[..
     with HttpService(HttpSettings(port=0), health, registry) as service:
         feeder.start()
         try:
-            server = prometheus([urlsplit(service.url).netloc])
-            assert server.wait_for("count_over_time(abusemon_build_info[1m]) > 8", timeout_s=60)
+            server = prometheus([urlsplit(service.url).netloc], [ROOT / "deploy/prometheus/alerts.yml"])
+            assert server.wait_for("count_over_time(abusemon_ready[1m]) > 8", timeout_s=60)
             asked = [*QUERIES, *ANNOTATIONS]
             empty = [f"{title}: {query}" for title, query in asked if not numbers(server.query(filled(query)))]
             assert empty == []

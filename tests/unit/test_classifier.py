@@ -351,3 +351,15 @@ def test_another_model_is_taken_over_at_the_next_epoch(tmp_path: Path, caplog: p
     assert p.versions["model"].startswith("tiny-2:")
     assert "unfit" in caplog.text
     assert "there are: v1, v2" in caplog.text
+
+
+def test_times_of_batches_are_taken_once(tmp_path: Path) -> None:
+    onnx_models.write(tmp_path)
+    model = served(tmp_path)
+    model.take_timings()  # those of the golden rows
+    model.score(frame(21))
+    found = model.take_timings()
+    assert [(provider, rows) for provider, rows, _ in found] == [("cpu", 16), ("cpu", 5)]
+    assert all(0 < seconds < 60 for _, _, seconds in found)
+    assert model.take_timings() == []
+    assert served(None).take_timings() == []

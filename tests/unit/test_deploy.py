@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,52 @@ def test_each_test_that_the_threat_model_names_is_there() -> None:
         assert f"\n  {name.split('.')[1]}:" in example, name
 
 
-def test_compose_has_the_five_and_a_producer(compose: dict[str, Any]) -> None:
+PROFILES = {"core", "kafka", "obs", "demo", "gpu"}
+
+
+def running(compose: dict[str, Any], *profiles: str) -> set[str]:
+    return {name for name, service in compose["services"].items() if set(service["profiles"]) & set(profiles)}
+
+
+def test_the_compose_schema_accepts_it() -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", "compose.yaml"]
+    done = subprocess.run(command, cwd=DEPLOY, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_profiles_choose_what_runs(compose: dict[str, Any]) -> None:
+    assert {name for service in compose["services"].values() for name in service["profiles"]} == PROFILES
+    assert running(compose, "core") == {"monitor", "console", "redis"}
+    assert running(compose, "gpu") == {"monitor-gpu", "console", "redis"}
+    assert running(compose, "kafka") == {"kafka", "topics"}
+    assert running(compose, "obs") == {"prometheus", "grafana"}
+    everything = {"kafka", "topics", "redis", "monitor", "console", "producer", "prometheus", "grafana"}
+    assert running(compose, "demo") == everything
+    for profile in PROFILES:
+        here = running(compose, profile)
+        for name in here:
+            waits = compose["services"][name].get("depends_on", {})
+            needed = {other for other, how in waits.items() if how.get("required", True)}
+            assert needed <= here, f"{name} under --profile {profile}"
+
+
+def test_the_gpu_s_monitor_takes_the_other_s_place(compose: dict[str, Any], tmp_path: Path) -> None:
+    gpu = compose["services"]["monitor-gpu"]
+    (tmp_path / "monitor-key").write_text("0123456789abcdef" * 4)
+    settings = load_settings(None, {**docker_env(), **environment(gpu, tmp_path)})
+    assert settings.score.classifier.require_gpu is True
+    assert settings.score.classifier.providers == ("cuda", "cpu")
+    assert settings.kafka.brokers == ("kafka:19092",)
+    assert gpu["networks"]["default"]["aliases"] == ["monitor"], "what Prometheus scrapes"
+    (device,) = gpu["deploy"]["resources"]["reservations"]["devices"]
+    assert device["capabilities"] == ["gpu"]
+    assert gpu["build"]["target"] in targets()
+    assert compose["services"]["monitor"]["build"]["target"] in targets()
+    assert gpu["ports"] == compose["services"]["monitor"]["ports"]
+
+
+def test_services_are_pinned_bounded_and_on_loopback(compose: dict[str, Any]) -> None:
     services = compose["services"]
-    assert {"kafka", "redis", "monitor", "prometheus", "grafana"} <= set(services)
-    assert services["producer"]["profiles"] == ["demo"]
     for name, service in services.items():
         assert re.fullmatch(r"[a-z/-]+:v?\d+\.\d+\.\d+", service["image"]), f"{name}: a whole version, never latest"
         assert service["cap_drop"] == ["ALL"], name
@@ -76,13 +119,31 @@ def test_the_monitor_s_container_is_locked_and_its_environment_is_settings(
     assert monitor["user"] == "65532:65532"
     key = tmp_path / "monitor-key"
     key.write_text("0123456789abcdef" * 4)
-    env = {k: str(v).replace("/run/secrets", str(tmp_path)) for k, v in monitor["environment"].items()}
+    env = environment(monitor, tmp_path)
     settings = load_settings(None, {**env, **docker_env()})
     assert list(settings.missing_for_run()) == []
     assert settings.http.host == "0.0.0.0"
     assert str(settings.checkpoint.path) in {volume.split(":")[1] for volume in monitor["volumes"]}
     assert docker_env()["NUMBA_CACHE_DIR"] in {volume.split(":")[1] for volume in monitor["volumes"]}
     assert monitor["ports"] == [f"127.0.0.1:{settings.http.port}:{settings.http.port}"]
+
+
+def environment(service: dict[str, Any], secrets: Path) -> dict[str, str]:
+    """As Compose gives it with nothing set outside."""
+    values = {k: str(v).replace("/run/secrets", str(secrets)) for k, v in service["environment"].items()}
+    return {k: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", v) for k, v in values.items()}
+
+
+def test_the_console_listens_where_its_port_is_and_wants_a_token(compose: dict[str, Any], tmp_path: Path) -> None:
+    for name in ("monitor-key", "console-token"):
+        (tmp_path / name).write_text("0123456789abcdef" * 4)
+    console = compose["services"]["console"]
+    settings = load_settings(None, {**docker_env(), **environment(console, tmp_path)})
+    port = settings.console.port
+    assert (settings.console.host, console["ports"]) == ("0.0.0.0", [f"127.0.0.1:{port}:{port}"])
+    assert settings.console.token is not None
+    assert console["read_only"] is True
+    assert str(settings.console.port) in str(console["healthcheck"])
 
 
 def test_the_producer_makes_scenarios_that_ship(compose: dict[str, Any]) -> None:
@@ -93,18 +154,37 @@ def test_the_producer_makes_scenarios_that_ship(compose: dict[str, Any]) -> None
     assert command[command.index("--out") + 1] == "kafka://kafka:19092/requests"
 
 
+def stages() -> dict[str, tuple[str, str]]:
+    """Stage of the Dockerfile -> what it is made from, and its text."""
+    parts = re.split(r"^FROM (\S+) AS (\S+)$", (DEPLOY / "Dockerfile").read_text(), flags=re.M)[1:]
+    return {name: (source, text) for source, name, text in zip(parts[::3], parts[1::3], parts[2::3], strict=True)}
+
+
+def targets() -> set[str]:
+    """Stages that a user builds."""
+    return {name for name, (source, _) in stages().items() if source == "base"}
+
+
 def docker_env() -> dict[str, str]:
-    last = (DEPLOY / "Dockerfile").read_text().split("\nFROM ")[-1].replace("\\\n", " ")
-    pairs = [pair for line in re.findall(r"^ENV (.*)$", last, re.M) for pair in line.split()]
+    text = stages()["base"][1].replace("\\\n", " ")
+    pairs = [pair for line in re.findall(r"^ENV (.*)$", text, re.M) for pair in line.split()]
     return dict(pair.split("=", 1) for pair in pairs)
 
 
 def test_the_image_is_pinned_hashed_and_not_root() -> None:
-    text = (DEPLOY / "Dockerfile").read_text()
-    assert re.findall(r"^FROM (\S+)", text, re.M) == ["python:3.13-slim"] * 2
-    assert "--require-hashes" in text
-    assert text.rstrip().splitlines()[-1] == 'CMD ["run"]'
-    assert re.search(r"^USER 65532:65532$", text, re.M)
+    made, text = stages(), (DEPLOY / "Dockerfile").read_text()
+    assert list(made) == ["build", "base", "cuda", "gpu", "cpu"], "the last one is what a plain build makes"
+    assert made["build"][0] == made["base"][0] == "python:3.13-slim"
+    assert re.fullmatch(r"nvidia/cuda:13\.\d+\.\d+-cudnn-runtime-ubuntu\d+\.\d+", made["cuda"][0])
+    assert targets() == {"gpu", "cpu"}
+    assert "--require-hashes" in made["build"][1]
+    base = made["base"][1]
+    assert base.rstrip().splitlines().count('CMD ["run"]') == 1
+    assert re.search(r"^USER 65532:65532$", base, re.M)
+    for name in targets():
+        assert not re.search(r"^(USER|RUN|ENTRYPOINT|CMD) ", made[name][1], re.M), "what the base says holds"
+    sources = re.findall(r"--from=(\S+)", text)
+    assert set(sources) <= set(made)
     for source in re.findall(r"^COPY (?!--from)(.*) \S+$", text, re.M):
         for name in source.split():
             assert (ROOT / name).exists() or name == "README.md", name
@@ -157,8 +237,8 @@ def test_each_alert_is_tested_both_ways() -> None:
 
 def tool(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     if shutil.which(command[0]) is None:
-        package = {"promtool": "prometheus", "systemd-analyze": "systemd"}[command[0]]
-        pytest.skip(f"{command[0]} is missing: apt-get install {package}")
+        packages = {"promtool": "prometheus", "systemd-analyze": "systemd", "amtool": "prometheus-alertmanager"}
+        pytest.skip(f"{command[0]} is missing: apt-get install {packages[command[0]]}")
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
 
 
@@ -184,26 +264,80 @@ def test_alerts_that_never_fire_turn_their_tests_red(tmp_path: Path) -> None:
     assert set(re.findall(r"alertname: ?(\w+)", done.stdout + done.stderr)) == {alert["alert"] for alert in ALERTS}
 
 
-def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
-    text = (DEPLOY / "systemd/abuse-monitor.service").read_text()
-    unit = tmp_path / "abuse-monitor.service"
+UNITS = {"abuse-monitor": "run", "abuse-monitor-console": "serve", "abuse-monitor-ingest": "ingest"}
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_systemd_accepts_the_unit(name: str, tmp_path: Path) -> None:
+    text = (DEPLOY / f"systemd/{name}.service").read_text()
+    unit = tmp_path / f"{name}.service"
     unit.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", text, flags=re.M))
     done = tool("systemd-analyze", "verify", str(unit), cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
+    unit.write_text(unit.read_text().replace("NoNewPrivileges=yes", "NoNewPriviliges=yes"))
+    assert "NoNewPriviliges" in tool("systemd-analyze", "verify", str(unit), cwd=tmp_path).stderr
 
 
-def test_the_unit_is_a_notify_service_with_settings_that_load(tmp_path: Path) -> None:
-    text = (DEPLOY / "systemd/abuse-monitor.service").read_text()
-    for line in ("Type=notify", "WatchdogSec=120", "DynamicUser=yes", "ProtectSystem=strict", "NoNewPrivileges=yes"):
+@pytest.mark.parametrize("name", UNITS)
+def test_the_unit_is_locked_and_its_settings_load(name: str, tmp_path: Path) -> None:
+    text = (DEPLOY / f"systemd/{name}.service").read_text()
+    notify = ("Type=exec",) if UNITS[name] == "serve" else ("Type=notify", "WatchdogSec=120", "NotifyAccess=main")
+    for line in (*notify, "DynamicUser=yes", "ProtectSystem=strict", "NoNewPrivileges=yes"):
         assert f"\n{line}\n" in text
-    (tmp_path / "monitor-key").write_text("0123456789abcdef" * 4)
+    assert f"/bin/monitor {UNITS[name]} --config /etc/abuse-monitor/monitor.yaml\n" in text
+    for credential in re.findall(r"^LoadCredential=([^:]+):/etc/abuse-monitor/\1$", text, re.M):
+        (tmp_path / credential).write_text("0123456789abcdef" * 4)
     env = dict(pair.strip('"').split("=", 1) for pair in re.findall(r"^Environment=(.*)$", text, re.M))
-    env = {name: re.sub(r"/run/credentials/[^/]+", str(tmp_path), value) for name, value in env.items()}
+    assert set(re.findall(r"/run/credentials/([^/]+)", text)) == {f"{name}.service"}
+    env = {key: re.sub(r"/run/credentials/[^/]+", str(tmp_path), value) for key, value in env.items()}
     settings = load_settings(DEPLOY / "monitor.yaml", env)
     assert settings.keys.ring[0].id == "k1"
+    token = {"serve": settings.console.token, "ingest": settings.ingest.token}.get(UNITS[name], settings.keys.ring[0])
+    assert token is not None
     stop = re.search(r"^TimeoutStopSec=(\d+)$", text, re.M)
     assert stop is not None
-    assert int(stop[1]) > settings.checkpoint.drain_s
+    assert UNITS[name] != "run" or int(stop[1]) > settings.checkpoint.drain_s
+
+
+def test_the_three_services_of_a_host_have_ports_of_their_own() -> None:
+    taken: list[int] = []
+    for name, command in UNITS.items():
+        text = (DEPLOY / f"systemd/{name}.service").read_text()
+        env = dict(pair.split("=", 1) for pair in re.findall(r"^Environment=(MONITOR__\w+__PORT=\d+)$", text, re.M))
+        settings = load_settings(None, env)
+        taken += {"run": [settings.http.port], "serve": [settings.console.port],
+                  "ingest": [settings.http.port, settings.ingest.port]}[command]  # fmt: skip
+    assert len(set(taken)) == len(taken) == 4
+
+
+@pytest.mark.prometheus
+def test_amtool_accepts_the_example_and_routes_by_severity() -> None:
+    folder = DEPLOY / "prometheus"
+    done = tool("amtool", "check-config", "alertmanager.yml", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for labels, receiver in (
+        (("severity=page", "alertname=MonitorAbsent"), "pager"),
+        (("severity=ticket", "alertname=RejectsHigh"), "tickets"),
+        (("severity=ticket", "alertname=AlertFlood"), "abuse-team"),
+    ):
+        routed = tool("amtool", "config", "routes", "test", "--config.file=alertmanager.yml", *labels, cwd=folder)
+        assert routed.stdout.strip() == receiver
+    config = yaml.safe_load((folder / "alertmanager.yml").read_text())
+    known = {alert["alert"] for alert in ALERTS}
+    matchers = [m for rule in config["inhibit_rules"] for m in (*rule["source_matchers"], *rule["target_matchers"])]
+    for matcher in [*matchers, *(m for route in config["route"]["routes"] for m in route["matchers"])]:
+        label, value = re.fullmatch(r'(\w+)=~?"([^"]+)"', matcher).groups()  # type: ignore[union-attr]
+        assert set(value.split("|")) <= (known if label == "alertname" else {"page", "ticket"}), matcher
+
+
+def test_grafana_s_contact_points_are_those_that_its_policies_name() -> None:
+    example = yaml.safe_load((ROOT / "grafana/examples/contact-points.yaml").read_text())
+    points = {point["name"] for point in example["contactPoints"]}
+    (policy,) = example["policies"]
+    assert {policy["receiver"], *(route["receiver"] for route in policy["routes"])} == points
+    assert policy["routes"][0]["object_matchers"] == [["severity", "=", "page"]]
+    uids = [receiver["uid"] for point in example["contactPoints"] for receiver in point["receivers"]]
+    assert len(set(uids)) == len(uids)
 
 
 def test_no_host_of_a_registry_and_no_path_of_a_machine() -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+import monitor
 from monitor.fields import OPTIONAL, REJECT_REASONS
-from monitor.telemetry import DETECTORS, PREFIX, STAGES, Telemetry
+from monitor.telemetry import DETECTORS, PREFIX, STAGES, ScoreHistogram, Telemetry
 
 
 @pytest.fixture
@@ -35,11 +38,39 @@ def test_each_metric_is_described_once_and_exported_under_its_name(telemetry: Te
         assert all(values for values in spec.labels.values()), spec
 
 
+def test_each_metric_is_told_by_some_code() -> None:
+    """A metric that nobody sets stands at zero for ever, and its panel and its alert with it."""
+    tree = Path(monitor.__file__).parent
+    own = {
+        target.attr
+        for node in ast.walk(ast.parse((tree / "telemetry.py").read_text()))
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
+        for target in node.targets
+        if isinstance(target, ast.Attribute) and isinstance(getattr(Telemetry(CollectorRegistry()), target.attr, None),
+                                                            (Counter, Gauge, Histogram, ScoreHistogram))
+    }  # fmt: skip
+    assert len(own) > 55
+    told = {
+        node.attr
+        for path in tree.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and _is_telemetry(node.value, path.name)
+    }
+    assert own - told == set()
+
+
+def _is_telemetry(node: ast.expr, file: str) -> bool:
+    """Whether the expression is what our code calls the metrics: ``m``, ``telemetry``, ``….telemetry``."""
+    if isinstance(node, ast.Attribute):
+        return node.attr == "telemetry"
+    return isinstance(node, ast.Name) and node.id in {"m", "telemetry", "self" if file == "telemetry.py" else "m"}
+
+
 def test_no_label_can_hold_what_a_client_or_an_account_gives(telemetry: Telemetry) -> None:
     allowed = {
         "reason", "field", "outcome", "partition", "event", "stage", "detector", "component", "provider", "mode",
         "rule", "exception", "severity", "hypothesis", "state", "sink", "operation", "version", "python", "config",
-        "rules", "model", "sha256",
+        "rules", "model", "sha256", "role", "kind", "tier",
     }  # fmt: skip
     assert {label for spec in telemetry.specs for label in spec.labels} <= allowed
 
@@ -108,7 +139,15 @@ def test_one_build_one_model_one_provider(telemetry: Telemetry) -> None:
     telemetry.set_build("1", "3.11", "aa", "r2")
     assert value(telemetry, "build_info", version="1", python="3.11", config="aa", rules="r1") is None
     assert value(telemetry, "build_info", version="1", python="3.11", config="aa", rules="r2") == 1
-    telemetry.set_model("m", "0123")
+    assert telemetry.registry.get_sample_value(PREFIX + "model_info", {}) is None
+    telemetry.set_models("m-1:0123", "m-2:4567")
+    telemetry.set_models("m-2:4567")
+    assert value(telemetry, "model_info", model="m-1", sha256="0123", role="active") is None
+    assert value(telemetry, "model_info", model="m-2", sha256="4567", role="active") == 1
+    assert value(telemetry, "model_info", model="m-2", sha256="4567", role="shadow") is None
+    telemetry.set_rules_hash("r3")
+    assert value(telemetry, "build_info", version="1", python="3.11", config="aa", rules="r2") is None
+    assert value(telemetry, "build_info", version="1", python="3.11", config="aa", rules="r3") == 1
     telemetry.set_provider("cpu")
     assert value(telemetry, "classifier_provider_info", provider="cpu") == 1
     assert value(telemetry, "classifier_provider_info", provider="cuda") == 0
