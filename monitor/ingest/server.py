@@ -17,13 +17,15 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import zstandard
 
 from monitor.errors import BadInput, DependencyDown, Problem, SinkBusy
 from monitor.ingest.intake import Intake, Receipt
+from monitor.service.bounded import BoundedServer, listen
 from monitor.settings import IngestSettings
 from monitor.telemetry import Telemetry
 
@@ -63,22 +65,14 @@ class IngestServer:
     @property
     def url(self) -> str:
         """Where it listens; empty while it does not."""
-        if self._server is None:
-            return ""
-        host, port = self._server.server_address[:2]
-        return f"http://[{host!s}]:{port}" if ":" in str(host) else f"http://{host!s}:{port}"
+        return "" if self._server is None else self._server.url
 
     def start(self) -> None:
         """Listen. BadInput where the address is taken or not ours."""
         s = self._settings
         assert s.token is not None
-        try:
-            self._server = _Server((s.host, s.port), s, self._intake, self._telemetry, self._clock, self.max_bytes)
-        except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or "not an address"
-            message = f"can't listen on {s.host}:{s.port} ({reason}): choose another, or 0 for a free one"
-            raise BadInput([Problem("settings", 0, message, "ingest.port")]) from None
-        threading.Thread(target=self._server.serve_forever, args=(0.1,), name="ingest", daemon=True).start()
+        make = partial(_Server, (s.host, s.port), s, self._intake, self._telemetry, self._clock, self.max_bytes)
+        self._server = listen(make, s.host, s.port, "ingest.port", 0.1)
 
     def stop(self, drain_s: float = 10.0) -> None:
         """Take no more; bodies that are being worked on get their answer, for at most ``drain_s``."""
@@ -89,9 +83,8 @@ class IngestServer:
             server.drain(drain_s)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
+class _Server(BoundedServer):
+    log = log
 
     def __init__(
         self, address: tuple[str, int], settings: IngestSettings, intake: Intake, telemetry: Telemetry,
@@ -102,55 +95,7 @@ class _Server(ThreadingHTTPServer):
         self.settings, self.intake, self.telemetry, self.clock = settings, intake, telemetry, clock
         self.max_bytes = max_bytes
         self.working = threading.BoundedSemaphore(settings.max_requests)
-        self.request_queue_size = connections = settings.max_requests * 2 + 8
-        self._slots = threading.BoundedSemaphore(connections)
-        self._busy, self._idle = 0, threading.Condition()
-        if ":" in address[0]:
-            self.address_family = socket.AF_INET6
-        super().__init__(address, _Handler)
-
-    def drain(self, seconds: float) -> None:
-        """Wait until every connection has its answer."""
-        with self._idle:
-            self._idle.wait_for(lambda: not self._busy, seconds)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._slots.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        with self._idle:
-            self._busy += 1
-        try:
-            super().process_request(request, client_address)
-        except BaseException:
-            self._done()
-            raise
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        timer = threading.Timer(DEADLINE_S, _cut, (request,))
-        timer.daemon = True
-        timer.start()
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            timer.cancel()
-            self._done()
-
-    def _done(self) -> None:
-        self._slots.release()
-        with self._idle:
-            self._busy -= 1
-            self._idle.notify_all()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        log.debug("a connection ended early", exc_info=True)
-
-
-def _cut(request: socket.socket) -> None:
-    try:
-        request.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return
+        super().__init__(address, _Handler, settings.max_requests * 2 + 8, DEADLINE_S)
 
 
 class _Refusal(Exception):

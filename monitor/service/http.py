@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import json
 import logging
-import socket
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from ..errors import BadInput, Problem
 from ..settings import HttpSettings
+from .bounded import BoundedServer, listen
 from .health import Health
 
 CONNECTIONS = 16
@@ -47,20 +45,12 @@ class HttpService:
         return "" if self._server is None else self.last_url
 
     def start(self) -> Self:
-        """Listen. Raises :class:`BadInput` where the address is taken or not ours."""
+        """Listen. BadInput where the address is taken or not ours."""
         if not self._settings.enabled:
             return self
         host, port = self._settings.host, self._settings.port
-        try:
-            server = _Server((host, port), self._health, self._registry)
-        except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or "not an address"
-            message = f"can't listen on {host}:{port} ({reason}): choose another, or 0 for a free one"
-            raise BadInput([Problem("settings", 0, message, "http.port")]) from None
-        self._server = server
-        bound, number = server.server_address[:2]
-        self.last_url = f"http://[{bound!s}]:{number}" if ":" in str(bound) else f"http://{bound!s}:{number}"
-        threading.Thread(target=server.serve_forever, args=(0.2,), name="http", daemon=True).start()
+        self._server = listen(lambda: _Server((host, port), self._health, self._registry), host, port, "http.port", 0.2)
+        self.last_url = self._server.url
         return self
 
     def stop(self) -> None:
@@ -77,48 +67,13 @@ class HttpService:
         self.stop()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = CONNECTIONS
+class _Server(BoundedServer):
+    log = log
 
     def __init__(self, address: tuple[str, int], health: Health, registry: CollectorRegistry) -> None:
         self.health = health
         self.registry = registry
-        self._slots = threading.BoundedSemaphore(CONNECTIONS)
-        if ":" in address[0]:
-            self.address_family = socket.AF_INET6
-        super().__init__(address, _Handler)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._slots.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        try:
-            super().process_request(request, client_address)
-        except BaseException:
-            self._slots.release()
-            raise
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        timer = threading.Timer(DEADLINE_S, _cut, (request,))
-        timer.daemon = True
-        timer.start()
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            timer.cancel()
-            self._slots.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        log.debug("a connection ended early", exc_info=True)
-
-
-def _cut(request: socket.socket) -> None:
-    try:
-        request.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return
+        super().__init__(address, _Handler, CONNECTIONS, DEADLINE_S)
 
 
 class _Handler(BaseHTTPRequestHandler):
