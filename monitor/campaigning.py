@@ -8,7 +8,7 @@ same alerts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -18,6 +18,7 @@ from monitor.alerts.campaigns import CampaignAlerts, Judged
 from monitor.arrays import pack, unpack
 from monitor.campaigns import CampaignStage, LinkCollector, StepBlob
 from monitor.campaigns.options import Facts
+from monitor.campaigns.stage import Candidates
 from monitor.records import Alert
 from monitor.rules import Evaluation, HoldState, RuleSet, changes
 from monitor.store.links import LinkStore, MemoryLinkStore
@@ -45,6 +46,8 @@ class Campaigns:
     next_step: int = -1
     taken: dict[int, int] = field(default_factory=dict)
     last: Evaluation | None = None
+    seen: Callable[[int, Candidates | None], None] | None = None
+    """Told each step with its candidates, before the rules: whoever wants to keep them."""
     _outbox: list[StepBlob] = field(default_factory=list)
     _marks: dict[int, int] = field(default_factory=dict)
     _told: dict[int, int] = field(default_factory=dict)
@@ -123,6 +126,8 @@ class Campaigns:
     def _one(self, step: int, blobs: Sequence[StepBlob], rules: RuleSet, facts: Facts) -> list[Alert]:
         found = self.stage.step(step, sorted(blobs, key=lambda b: (b.step, b.partition)), facts)
         at_ms = (step + 1) * self.step_ms
+        if self.seen is not None:
+            self.seen(step, found)
         self.last = None
         if found is None:
             return self.alerts.decide((), (), at_ms)
