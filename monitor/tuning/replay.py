@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import polars as pl
 
@@ -18,6 +19,8 @@ from monitor.rules import Evaluation, HoldState, Rule, RuleSet
 
 from .rows import AGREED, Rows, Step
 
+STEPS = 100
+"""Campaign steps judged at once; members of large campaigns are in memory for as many."""
 KEYS = ("subject", "partition", "tick", "t_ms", "client_class", *TOTALS, AGREED)
 
 
@@ -119,8 +122,8 @@ def replay(rows: Rows, sets: Sequence[RuleSet], tried: str | None = None) -> lis
     for partition, tick in last.items():
         for judge in work["account"]:
             judge.run.take(judge.alerts.advance(partition, (tick + 1) * rows.meta.tick_ms))
-    for step in rows.steps():
-        _campaigns(step, work["campaign"], rows)
+    for steps in _batches(rows.steps(), STEPS):
+        _campaigns(steps, work["campaign"], rows)
     runs = [judge.run for judge in judges]
     for kind, judged in work.items():
         for run in runs[len(judged) :]:  # nothing that was tried touches this kind: what the first set led to
@@ -130,8 +133,15 @@ def replay(rows: Rows, sets: Sequence[RuleSet], tried: str | None = None) -> lis
     return runs
 
 
-def _campaigns(step: Step, judges: Sequence[_Judge], rows: Rows) -> None:
-    frame = frame_of(step)
+def _batches(steps: Iterator[Step], size: int) -> Iterator[list[Step]]:
+    while batch := list(islice(steps, size)):
+        yield batch
+
+
+def _campaigns(steps: Sequence[Step], judges: Sequence[_Judge], rows: Rows) -> None:
+    """Judge the candidates of all steps at once, then let the alerts of each set have them step by step."""
+    frames = [frame for frame in map(frame_of, steps) if len(frame)]
+    frame = pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()
     first: pl.DataFrame | None = None
     for judge in judges:
         fired: dict[int, list[str]] = {}
@@ -140,11 +150,14 @@ def _campaigns(step: Step, judges: Sequence[_Judge], rows: Rows) -> None:
             first = firings if first is None else first
             for row, rule in firings.iter_rows():
                 fired.setdefault(row, []).append(rule)
-        judged = [
-            Judged(str(values["subject"]), values, fired.get(i, ()), step.findings[str(values["subject"])])
-            for i, values in enumerate(step.values)
-        ]
-        judge.run.take(judge.campaigns.decide(judged, step.merged, (step.step + 1) * rows.meta.step_ms))
+        at = 0
+        for step in steps:
+            judged = [
+                Judged(str(values["subject"]), values, fired.get(i, ()), step.findings[str(values["subject"])])
+                for i, values in enumerate(step.values, at)
+            ]
+            at += len(step.values)
+            judge.run.take(judge.campaigns.decide(judged, step.merged, (step.step + 1) * rows.meta.step_ms))
 
 
 def frame_of(step: Step) -> pl.DataFrame:
