@@ -49,6 +49,7 @@ def build() -> typer.Typer:
         exceptions,
         features,
         formats,
+        hunt,
         ingest,
         privacy,
         rules,
@@ -73,6 +74,7 @@ def build() -> typer.Typer:
     app.command("doctor")(doctor.doctor)
     app.command("fields")(features.list_fields)
     app.command("serve")(serve.serve)
+    app.command("hunt")(hunt.hunt)
     app.command("explain")(tuning.explain_account)
     app.command("report")(evidence.report)
     app.command("verify")(evidence.verify)
@@ -89,6 +91,7 @@ def build() -> typer.Typer:
     rules.app.command("shadow")(tuning.shadow)
     rules.app.command("promote")(tuning.promote)
     app.add_typer(rules.app, name="rules")
+    features.app.command("export")(tuning.export)
     app.add_typer(features.app, name="features")
     app.add_typer(formats.app, name="formats")
     app.add_typer(config.app, name="config")

@@ -48,6 +48,8 @@ class Campaigns:
     last: Evaluation | None = None
     seen: Callable[[int, Candidates | None], None] | None = None
     """Told each step with its candidates, before the rules: whoever wants to keep them."""
+    archive: Callable[[Sequence[StepBlob]], None] | None = None
+    """Given the blobs before the store has them, and again where that failed: it must not mind."""
     _outbox: list[StepBlob] = field(default_factory=list)
     _marks: dict[int, int] = field(default_factory=dict)
     _told: dict[int, int] = field(default_factory=dict)
@@ -93,6 +95,8 @@ class Campaigns:
         marks = {p: mark for p, mark in self._marks.items() if p not in self._resting}
         if not self._outbox and marks == self._told:
             return
+        if self.archive is not None and self._outbox:
+            self.archive(self._outbox)
         self.store.put([(b.step, b.partition, b.encode()) for b in self._outbox], marks)
         self._outbox.clear()
         for partition in self._told.keys() - marks.keys():

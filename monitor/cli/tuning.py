@@ -210,6 +210,36 @@ def promote(
             out.out(line, highlight=False)
 
 
+@guarded
+def export(
+    destination: Annotated[Path, typer.Option("--out", help="Parquet file to write.")],
+    input: InputOption = None,
+    rows: RowsOption = None,
+    every: Annotated[str, typer.Option(help="tick: all rows; hour or day: the last of each subject in it.")] = "tick",
+    from_: FromOption = None,
+    to: ToOption = None,
+    context: ContextOption = None,
+    format: FormatOption = None,
+    warmup: WarmupOption = None,
+    seed: SeedOption = 1,
+    config: ConfigOption = None,
+) -> None:
+    """Write a log's feature rows and scores to a Parquet file, for a notebook.
+
+    Columns: subject, at (end of the tick, UTC), partition, tick, client_class, running totals, then every name of
+    `monitor features list` and every score. Null means not known. No text, no IP address.
+    """
+    from ..tuning.export import EVERY
+    from ..tuning.export import export as write
+
+    if every not in EVERY:
+        raise BadInput([Problem("arguments", 0, f"--every is {', '.join(EVERY)}, not {every!r}")])
+    settings = _settings(config)
+    with _rows(settings, _dirs(settings, None), input, rows, context, format, warmup, seed, from_, to) as held:
+        count = write(held, destination, every)
+    out.out(f"{count:,} rows to {destination}", highlight=False)
+
+
 def _next_steps(severity: str, mode: str) -> list[str]:
     steps = [
         "1. review and commit the file; `monitor rules lint` and `monitor rules test` must pass",

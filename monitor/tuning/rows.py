@@ -188,6 +188,7 @@ def record(
     for old in directory.iterdir():
         old.unlink()
     recorder = Recorder(directory, from_ms, to_ms, subject=subject)
+    settings = settings.model_copy(update={"archive": settings.archive.model_copy(update={"path": None})})
     summary = backtest_files(
         logs, directory / "alerts.ndjson", context=context, format=format, settings=settings, rules=rules,
         warmup=warmup, seed=seed, progress=progress, prepare=recorder.attach,
