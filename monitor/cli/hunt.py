@@ -22,7 +22,7 @@ def hunt(
     days: Annotated[int, typer.Option(min=1, help="Days looked at, the archive's last ones.")] = 30,
     until: Annotated[str | None, typer.Option(help="Last day looked at, as 2026-11-25.")] = None,
     rounds: Annotated[int, typer.Option(min=1, max=16, help="Steps from account to account.")] = 4,
-    margin: Annotated[float, typer.Option(min=0, help="Bits of surprise beyond chance; fewer find more.")] = 8.0,
+    margin: Annotated[float, typer.Option(min=0, help="Bits of surprise beyond chance; fewer find more.")] = 5.0,
     limit: Annotated[int, typer.Option(min=1, help="At most so many rows of the table.")] = 60,
     config: ConfigOption = None,
     as_json: JsonOption = False,

@@ -2,8 +2,8 @@
 
 Somebody joins who shares a *pair* of links with a member, of two different groups and one of them attested, that more
 tenants hold than chance explains: the test of the campaign stage, with two differences that a tip allows. Only pairs
-that members hold are looked at, so less surprise is asked for (log2 of their number, and the margin); and two tenants
-may share a pair, since one of them is suspected already.
+that members hold are looked at, so less surprise is asked for (log2 of their number or of the tenants who could join,
+whichever is more, and the margin); and two tenants may share a pair, since one of them is suspected already.
 
 Whether they do the same is another question, answered beside it: templates that members share and few others have,
 the shape of their requests against everybody's, and the classifier's highest opinion of them on any day.
@@ -38,11 +38,13 @@ LEAST_REQUESTS = 5
 
 @dataclass(frozen=True, slots=True)
 class HuntOptions:
-    """``margin_bits``: as in the settings of campaigns. ``most``: a link of more than this share of tenants leads
-    nowhere. ``own``: share of a template's tenants that are members, from which it is the members' own. ``rounds`` from the seeds outward. ``alike``: share of everybody who may be nearer to the members' shape
-    than one who counts as doing the same."""
+    """``margin_bits``: of surprise beyond what is looked at; 5 bits are one tie by chance in 32 hunts, and a person
+    looks at each. ``most``: a link of more than this share of tenants leads
+    nowhere. ``own``: share of a template's tenants that are members, from which it is the members' own. ``rounds``
+    from the seeds outward. ``alike``: share of everybody who may be nearer to the seeds' shape than one who counts as
+    doing the same."""
 
-    margin_bits: float = 8.0
+    margin_bits: float = 5.0
     most: float = 0.5
     own: float = 0.5
     rounds: int = 4
@@ -140,7 +142,7 @@ def _join(people: People, member: npt.NDArray[np.bool_], options: HuntOptions) -
              pl.col("member").any())
         .filter("member", pl.col("held") >= 2).sort("pair").collect(engine="in-memory")
     )  # fmt: skip
-    threshold = float(np.log2(max(len(held), 1))) + options.margin_bits
+    threshold = float(np.log2(max(len(held), people.tenants))) + options.margin_bits
     bits = surprise(held["held"].to_numpy(), held["expected"].to_numpy())
     ties = held.select("pair").filter(pl.Series(bits >= threshold))
     joined.append(frame.join(ties, on="pair", how="semi")["who"].unique().to_numpy())
@@ -192,8 +194,7 @@ def _distances(people: People, members: I64, rounds: I64) -> F64:
         _ratio(rows, "log_in", "requests") / 8.0, _ratio(rows, "log_out", "requests") / 8.0,
     ], axis=1)  # fmt: skip
     enough = rows["requests"].to_numpy() >= LEAST_REQUESTS
-    spread = np.nanstd(np.where(enough[:, None], shape, np.nan), axis=0) if enough.any() else np.ones(shape.shape[1])
-    scaled = shape / np.maximum(np.nan_to_num(spread, nan=1.0), 1e-6)
+    scaled = shape / np.array([_spread(column) for column in shape[enough].T])
     seeds = members[(rounds[members] == 0) & enough[members]]
     if not len(seeds):
         return np.full(len(rows), np.nan)
@@ -204,6 +205,13 @@ def _distances(people: People, members: I64, rounds: I64) -> F64:
     far = np.where(enough & known.any(axis=1), far, np.nan)
     order = np.sort(far[~np.isnan(far)])
     return np.where(np.isnan(far), np.nan, np.searchsorted(order, far) / max(len(order), 1))
+
+
+def _spread(column: F64) -> float:
+    """Standard deviation of what is known; 1 where all are alike or nobody is known: the column then decides little."""
+    known = column[np.isfinite(column)]
+    spread = float(known.std()) if len(known) > 1 else 0.0
+    return spread if spread > 1e-6 else 1.0
 
 
 def _mean(column: F64) -> float:
