@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
@@ -111,10 +112,8 @@ def explain_rule(
     loaded = _load(settings, rules)
     if rule not in loaded.rules:
         raise BadInput([Problem(rule, 0, f"no such rule; there are {', '.join(loaded.rules)}")])
-    looked = [
-        found for found in _looked(settings, loaded, account, input, rows, file, at, rules, context, format, seed)
-        if found.rule.id == rule
-    ]  # fmt: skip
+    alone = replace(loaded, rules={rule: loaded.rules[rule]})
+    looked = _looked(settings, alone, account, input, rows, file, at, rules, context, format, seed)
     if not looked:
         over = loaded.rules[rule].over
         raise MonitorError(f"{account} has no row of {over}s here, so {rule} had nothing to look at")

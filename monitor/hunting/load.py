@@ -61,7 +61,7 @@ def load(path: Path, first: date | None = None, last: date | None = None) -> Peo
 
 def _summed(parts: list[pl.DataFrame]) -> pl.DataFrame:
     days = [p if "days" in p.columns else p.with_columns(days=pl.lit(1, pl.Int32)) for p in parts]
-    wide = pl.concat([p.with_columns(pl.col(_SUMMED).cast(pl.Int64)) for p in days])
+    wide = pl.concat([p.with_columns(pl.col(_SUMMED).cast(pl.Int64)) for p in days], how="diagonal")
     return wide.lazy().group_by("id").agg(
         pl.col("tenant", "created_ms").min(), pl.col("billing").max(), pl.col("first_ms").min(),
         pl.col("last_ms").max(), pl.col(_SUMMED).sum(), pl.col(SCORES).max(), pl.col("days").sum(),

@@ -89,6 +89,12 @@ class Rows:
         if held:
             yield pl.concat(held, how="diagonal_relaxed")
 
+    def of(self, subject: str) -> pl.DataFrame:
+        """All rows of one subject, in order."""
+        files = sorted(self.directory.glob("rows-*.parquet"))
+        mine = [pl.scan_parquet(f).filter(pl.col("subject") == subject) for f in files]
+        return pl.concat(pl.collect_all(mine), how="diagonal_relaxed") if mine else pl.DataFrame()
+
     def steps(self) -> Iterator[Step]:
         """Campaign steps with candidates or merges, in order."""
         decode = msgspec.msgpack.Decoder(Step).decode

@@ -68,8 +68,7 @@ def look(rows: Rows, rules: RuleSet, account: str, at: float | None = None) -> l
 
     ``at``: the row to show, the last by this event time (seconds), instead of the one that says most.
     """
-    mine = [f.filter(pl.col("subject") == account) for f in rows.frames()]
-    of_account = pl.concat(mine, how="diagonal_relaxed") if mine else pl.DataFrame()
+    of_account = rows.of(account)
     out = [
         _look(rule, rules, of_account, account, account, rows, at)
         for rule in rules.rules.values() if rule.over == "account" and len(of_account)

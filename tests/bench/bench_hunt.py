@@ -107,7 +107,7 @@ def main() -> None:
         began, cpu = time.perf_counter(), time.process_time()
         found = hunt(people, [f"acct_{3:012d}"])
         mine = sum(int(f.account.removeprefix("acct_")) < MEMBERS for f in found.found)
-        print(f"hunt: {time.perf_counter() - began:.2f} s ({time.process_time() - cpu:.2f} s of processor time), {mine} "
+        print(f"hunt: {time.perf_counter() - began:.2f} s ({time.process_time() - cpu:.2f} s of processor), {mine} "
               f"of {MEMBERS} members, {len(found.found) - mine} others; "
               f"{peak_rss_mb():,.0f} MB at most")  # fmt: skip
 

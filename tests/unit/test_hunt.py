@@ -106,6 +106,20 @@ def test_accounts_of_one_tenant_are_no_campaign(tmp_path: Path) -> None:
     assert len(hunt(load(people(tmp_path, crowd() + office)), ["c0"]).found) == 1
 
 
+def test_many_days_add_up_and_what_was_shared_once_is_found(tmp_path: Path) -> None:
+    archive = Archive(tmp_path, STEP_MS)
+    archive.put([blob(0, crowd() + [member(i) for i in range(6)])])
+    for day in range(1, 20):
+        archive.put([blob(144 * day, [Act("b0"), Act("c0", requests=day)])])
+    held = load(tmp_path)
+    assert held.days == 20
+    totals = dict(held.rows.select("account", "requests").iter_rows())
+    assert totals["c0"] == 20 + sum(range(1, 20))
+    assert totals["b1"] == 20
+    assert dict(held.rows.select("account", "days").iter_rows())["b0"] == 20
+    assert {f.account for f in hunt(held, ["c0"]).found} == {f"c{i}" for i in range(6)}
+
+
 def test_days_outside_are_not_looked_at_and_an_unknown_seed_says_so(tmp_path: Path) -> None:
     archive = Archive(tmp_path, STEP_MS)
     archive.put([blob(0, crowd() + [member(i) for i in range(6)]), blob(144 * 3, [*crowd(), member(0)])])
