@@ -49,6 +49,7 @@ def build() -> typer.Typer:
         exceptions,
         features,
         formats,
+        hunt,
         ingest,
         privacy,
         rules,
@@ -57,6 +58,7 @@ def build() -> typer.Typer:
         simulate,
         topics,
         train,
+        tuning,
     )
 
     app.command("demo")(demo.demo)
@@ -72,6 +74,8 @@ def build() -> typer.Typer:
     app.command("doctor")(doctor.doctor)
     app.command("fields")(features.list_fields)
     app.command("serve")(serve.serve)
+    app.command("hunt")(hunt.hunt)
+    app.command("explain")(tuning.explain_account)
     app.command("report")(evidence.report)
     app.command("verify")(evidence.verify)
     app.command("forget")(privacy.forget)
@@ -82,7 +86,12 @@ def build() -> typer.Typer:
     app.command("takedown")(decisions.takedown)
     app.add_typer(decisions.app, name="decisions")
     app.add_typer(exceptions.app, name="exceptions")
+    rules.app.command("backtest")(tuning.backtest)
+    rules.app.command("explain")(tuning.explain_rule)
+    rules.app.command("shadow")(tuning.shadow)
+    rules.app.command("promote")(tuning.promote)
     app.add_typer(rules.app, name="rules")
+    features.app.command("export")(tuning.export)
     app.add_typer(features.app, name="features")
     app.add_typer(formats.app, name="formats")
     app.add_typer(config.app, name="config")

@@ -8,7 +8,7 @@ same alerts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -18,6 +18,7 @@ from monitor.alerts.campaigns import CampaignAlerts, Judged
 from monitor.arrays import pack, unpack
 from monitor.campaigns import CampaignStage, LinkCollector, StepBlob
 from monitor.campaigns.options import Facts
+from monitor.campaigns.stage import Candidates
 from monitor.records import Alert
 from monitor.rules import Evaluation, HoldState, RuleSet, changes
 from monitor.store.links import LinkStore, MemoryLinkStore
@@ -47,6 +48,10 @@ class Campaigns:
     last: Evaluation | None = None
     judged: tuple[int, int] = (0, 0)
     """Candidates of the last step that judged any, and the groups that they were ranked among."""
+    seen: Callable[[int, Candidates | None], None] | None = None
+    """Told each step with its candidates, before the rules: whoever wants to keep them."""
+    archive: Callable[[Sequence[StepBlob]], None] | None = None
+    """Given the blobs before the store has them, and again where that failed: it must not mind."""
     _outbox: list[StepBlob] = field(default_factory=list)
     _marks: dict[int, int] = field(default_factory=dict)
     _told: dict[int, int] = field(default_factory=dict)
@@ -92,6 +97,8 @@ class Campaigns:
         marks = {p: mark for p, mark in self._marks.items() if p not in self._resting}
         if not self._outbox and marks == self._told:
             return
+        if self.archive is not None and self._outbox:
+            self.archive(self._outbox)
         self.store.put([(b.step, b.partition, b.encode()) for b in self._outbox], marks)
         self._outbox.clear()
         for partition in self._told.keys() - marks.keys():
@@ -125,6 +132,8 @@ class Campaigns:
     def _one(self, step: int, blobs: Sequence[StepBlob], rules: RuleSet, facts: Facts) -> list[Alert]:
         found = self.stage.step(step, sorted(blobs, key=lambda b: (b.step, b.partition)), facts)
         at_ms = (step + 1) * self.step_ms
+        if self.seen is not None:
+            self.seen(step, found)
         self.last = None
         if found is None:
             return self.alerts.decide((), (), at_ms)

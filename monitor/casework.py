@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from monitor import __version__
+from monitor.archive import forget as forget_rows
 from monitor.errors import BadInput, MonitorError, Problem
 from monitor.evidence import Key, RuleNote, build, seal
 from monitor.lifecycle import CaseEvent, read_incident, state_of, verdict_of
@@ -115,8 +116,10 @@ class Desk:
         return moved
 
     def forget(self, reader: Reader, account: str) -> Forgotten:
-        """Take an account out of Redis; the log says that it happened, not to whom."""
+        """Take an account out of Redis and the archive; the log says that it happened, not to whom."""
         done = forget(self.client, self.keys, account)
+        if self.settings.archive.path is not None:
+            done = msgspec.structs.replace(done, archive=forget_rows(self.settings.archive.path, account))
         self.note(reader, "forget", "an account")
         return done
 

@@ -15,6 +15,7 @@ from monitor.alerts import FileSink
 from monitor.backtest import backtest
 from monitor.context import ContextEvent, read_context
 from monitor.errors import BadInput
+from monitor.pipeline import Pipeline
 from monitor.settings import Settings, load_settings
 from monitor.sketch import Keyring, Sketcher
 from monitor.sketch.kernel import SCALARS, texts_of
@@ -37,11 +38,12 @@ def backtest_files(
     partitions: int | None = None,
     seed: int = 1,
     progress: Callable[[int, int], None] = lambda events, raised: None,
+    prepare: Callable[[Pipeline], None] = lambda pipeline: None,
 ) -> dict[str, Any]:
     """Run ``logs`` and write ``alerts`` (NDJSON); returns the summary of contract 3.
 
     Without a key in the settings the sketches are keyed by ``seed``: the same input gives the same bytes.
-    ``format`` is that of the logs, the settings' where None.
+    ``format`` is that of the logs, the settings' where None. ``prepare`` sees the pipeline before its first record.
     Raises BadInput for paths, formats, settings or rules that cannot be used, NothingReadable for logs without one.
     """
     settings = settings or load_settings(config)
@@ -52,6 +54,7 @@ def backtest_files(
         rules=wiring.load(settings, (rules,) if rules is not None else ()),
     )
     pipeline.known.take(context_events(context))
+    prepare(pipeline)
     sink = FileSink(alerts)
     try:
         summary = backtest(

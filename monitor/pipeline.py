@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -107,6 +107,8 @@ class Pipeline:
     next_rules: RuleSet | None = None
     next_corpora: Corpora | None = None
     known: Known = field(default_factory=Known)
+    seen: Callable[[pl.DataFrame], None] | None = None
+    """Told each frame of rows as the rules see it: whoever wants to keep them."""
     _epochs: dict[int, int] = field(default_factory=dict)
     _origins: dict[tuple[int, str, int], int] = field(default_factory=dict)
 
@@ -233,6 +235,8 @@ class Pipeline:
                 if self.scorer.classifier.reads_sets:
                     scored = self.features.carry(scored, CLASSIFIER_COLUMNS)
                 scored = scored.drop(REQUEST_SET)
+            if self.seen is not None:
+                self.seen(scored)
             with self.observe.stage("rules"):
                 held = self.rules.evaluate(scored, self.hold, self.decode_options.entity)
             with self.observe.stage("alerts"):

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from monitor import __version__, fields, yamlfile
 from monitor.alerts import AlertOptions, AlertStage, Lookups
 from monitor.alerts.campaigns import CampaignAlerts
+from monitor.archive import Archive
 from monitor.campaigning import Campaigns
 from monitor.campaigns import CampaignOptions, CampaignStage, LinkCollector, sums
 from monitor.campaigns.calibrate import RANKED
@@ -172,6 +173,9 @@ def pipeline(
             versions=versions,
         )
     )
+    if settings.archive.path is not None:
+        archive = Archive(settings.archive.path, settings.campaigns.step_s * 1000, settings.archive.days)
+        made[0].seen, made[0].campaigns.archive = archive.scored, archive.put
     return made[0]
 
 

@@ -110,9 +110,7 @@ def components(shared: Shared, tenant: I32, accounts: int, margin_bits: float) -
 def _significant(shared: Shared, tenant: I32, margin_bits: float) -> tuple[I64, I64, int, int, float]:
     """(account, pair) of each significant pair's holders, pairs numbered from 0; how many; how many looked at; bits."""
     none = np.zeros(0, np.int64)
-    pair, who, expected = _pairs(
-        shared.account, shared.key, shared.df, _GROUP[shared.kind], _ATTESTED[shared.kind], shared.tenants, len(GROUPS)
-    )
+    pair, who, expected = pairs_of(shared.account, shared.key, shared.df, shared.kind, shared.tenants)
     if not len(pair):
         return none, none, 0, 0, margin_bits
     order = np.lexsort((tenant[who], pair))
@@ -133,6 +131,15 @@ def surprise(held: F64, expected: F64) -> F64:
     expected = np.maximum(expected, 1e-12)
     bits = held * np.log2(np.maximum(held, 1e-12) / expected) - (held - expected) * _LOG2E
     return np.asarray(np.where(held > expected, bits, 0.0))
+
+
+def pairs_of(account: I64, key: I64, df: I64, kind: I64, tenants: int) -> tuple[U64, I64, F64]:
+    """Pairs of links of two groups, one attested, that each account holds: pair, account, and what chance gives.
+
+    ``account`` (sorted) and ``key`` are links; ``df`` [keys] counts a link's tenants, ``kind`` [keys] is its kind.
+    Of each group an account brings its ``A_GROUP`` rarest.
+    """
+    return _pairs(account, key, df, _GROUP[kind], _ATTESTED[kind], tenants, len(GROUPS))
 
 
 def _pairs(

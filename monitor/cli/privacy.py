@@ -21,7 +21,7 @@ def forget(
     by: Annotated[str | None, typer.Option("--by", help="Who asks; this system's user if not given.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove what is stored in Redis about an account, and say what stays elsewhere until when."""
+    """Remove what is stored in Redis and the archive about an account, and say what stays elsewhere until when."""
     cases = desk(config)
     settings = cases.settings
     done = cases.forget(reader(by), account)
@@ -39,7 +39,7 @@ def forget(
         return
     out.out(
         f"removed: {done.keys} keys, {done.entries} entries of the stream, {len(done.alerts)} alerts of its own; "
-        f"its name from {len(done.campaigns)} campaigns",
+        f"its name from {len(done.campaigns)} campaigns; {done.archive} daily rows of the archive",
         highlight=False,
     )
     for line in stays:

@@ -10,8 +10,9 @@ from .infile import CaseResult, run_tests
 from .load import content_hash, load_rules, packaged_rules
 from .model import Evaluation, Rule, RuleSet
 from .reload import Reload, Reloader
+from .terms import Term, explain, shortfall
 
 __all__ = [
-    "CaseResult", "Evaluation", "HoldState", "Reload", "Reloader", "Rule", "RuleSet", "changes", "content_hash",
-    "load_rules", "packaged_rules", "run_tests",
+    "CaseResult", "Evaluation", "HoldState", "Reload", "Reloader", "Rule", "RuleSet", "Term", "changes", "content_hash",
+    "explain", "load_rules", "packaged_rules", "run_tests", "shortfall",
 ]  # fmt: skip

@@ -108,6 +108,7 @@ class RuleBuilder:
             raw_fields=tuple(fields), why=doc.why, blind_spots=doc.blind_spots, false_positives=doc.false_positives,
             runbook=tuple(doc.runbook), tags=tuple(doc.tags), references=tuple(doc.references), tests=tuple(cases),
             file=node.file, key=f"{doc.id}@{hashlib.sha256(text.encode()).hexdigest()[:12]}", over=doc.over,
+            bounds={name: (param.min, param.max) for name, param in doc.params.items()},
         )  # fmt: skip
 
     def _bad(self, node: Node, message: str, *path: Key) -> None:

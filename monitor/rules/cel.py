@@ -13,7 +13,7 @@ Values follow CEL (https://github.com/google/cel-spec), with four differences th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import polars as pl
@@ -73,6 +73,23 @@ def _compiled(source: str, checked: Checked) -> Compiled:
         source, expr, checked.tree, frozenset(checked.columns), frozenset(checked.params),
         frozenset(checked.lists), frozenset(checked.macros),
     )  # fmt: skip
+
+
+def retuned(compiled: Compiled, params: Mapping[str, float]) -> Compiled:
+    """The same condition with other values of some params. What is in a list or within size() keeps its value."""
+
+    def changed(node: Typed) -> Typed:
+        if node.label in params:
+            return replace(node, value=float(params[node.label]))
+        return replace(node, args=tuple(map(changed, node.args))) if node.args else node
+
+    tree = changed(compiled.tree)
+    return replace(compiled, tree=tree, expr=_expr(tree))
+
+
+def expression(node: Typed) -> pl.Expr:
+    """A part of a condition as Polars sees it where it is compared: a number that is not finite is null."""
+    return _guarded(node) if node.kind == "number" else _expr(node)
 
 
 def _expr(node: Typed) -> pl.Expr:

@@ -72,6 +72,7 @@ class Typed:
     """A node with its kind. ``value`` is a literal's value, a column's name, a list's items or a method's argument.
 
     ``finite`` says that a number can be neither infinite nor NaN; ``size`` bounds the Polars nodes it becomes.
+    ``label`` is the name of the param that a literal came from.
     """
 
     op: str
@@ -82,6 +83,7 @@ class Typed:
     size: int = 1
     depth: int = 1
     column: Column | None = None
+    label: str = ""
 
 
 _UNKNOWN = Typed("literal", "unknown", value=None)
@@ -182,7 +184,7 @@ class _Checker:
             if node.name not in scope.params:
                 return self.bad(f"no param {node.name!r}{suggestion(node.name, scope.params)}", node)
             self.params.add(node.name)
-            return Typed("literal", "number", value=float(scope.params[node.name]))
+            return Typed("literal", "number", value=float(scope.params[node.name]), label=node.name)
         if node.space == "macros":
             return self.macro(node)
         if node.space == "lists":

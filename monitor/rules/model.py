@@ -7,7 +7,7 @@ what conditions have in common. Rules in shadow are evaluated like the others an
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -16,7 +16,7 @@ import polars as pl
 
 from ..errors import Problem
 from ..records import FIRING_SCHEMA, Policy
-from .cel import TIME, Compiled
+from .cel import TIME, Compiled, retuned, suggestion
 from .hold import Held, HoldState
 
 
@@ -112,6 +112,21 @@ class Rule:
     file: str
     key: str
     over: str = "account"
+    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Of each param the smallest and the largest value that its author allows."""
+
+    def retuned(self, params: Mapping[str, float]) -> Rule:
+        """This rule with other values of some params. Raises ValueError for a param it lacks or a value outside."""
+        for name, value in params.items():
+            if name not in self.bounds:
+                near = suggestion(name, self.bounds) or f": it has {', '.join(self.bounds) or 'none'}"
+                raise ValueError(f"rule {self.id!r} has no param {name!r}{near}")
+            low, high = self.bounds[name]
+            if not low <= value <= high:
+                raise ValueError(f"{self.id}.{name}: {value:g} is not within the rule's bounds, {low:g} to {high:g}")
+        values = {**self.params, **params}
+        changed = ",".join(f"{name}={values[name]!r}" for name in sorted(values))
+        return replace(self, params=values, when=retuned(self.when, params), key=f"{self.key}:{changed}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,11 @@ unknown, which never fires: `x > 5` and `!(x > 5)` are both unknown while x is. 
 1. Copy the nearest rule, give it a new id, `status: experimental` and `mode: shadow`.
 2. Write `when` over the features below. Every number goes to `params`, with bounds and where it comes from.
 3. Say why, what it can't see and whom it will hit wrongly. Add tests: one true, one false (a look-alike), one unknown.
-4. `monitor rules lint rules && monitor rules test rules`, then see whom it hits: `monitor backtest LOG --rules rules`.
+4. `monitor rules lint rules && monitor rules test rules`, then see whom it hits and choose its numbers:
+   `monitor rules backtest --input LOG --rows rows --rules NEW --against OLD`, or `--sweep rule.param=FROM:TO:POINTS`;
+   `monitor rules explain RULE ACCOUNT --rows rows` says by how much each term holds. The README has it step by step.
 5. Raise the status when the firings are understood: `experimental` may not alert, `test` may, `stable` is relied upon.
+   `monitor rules shadow` counts what it would have said; `monitor rules promote RULE DIRECTORY` changes its mode.
 
 Severity is what the rule declares, capped by the policy: volume alone never passes **{volume_cap}**, a lone account
 never passes **{account_cap}** before false positives are calibrated, and high needs families of {min_roots} roots

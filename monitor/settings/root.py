@@ -13,6 +13,7 @@ from .connections import HttpSettings, IngestSettings, KafkaSettings, LogSetting
 from .people import ConsoleSettings, EvidenceSettings
 from .stages import (
     AlertsSettings,
+    ArchiveSettings,
     CampaignsSettings,
     CheckpointSettings,
     CorporaSettings,
@@ -39,6 +40,7 @@ class Settings(Section):
     campaigns: CampaignsSettings = Field(
         default=CampaignsSettings(), description="How accounts are found to belong together."
     )
+    archive: ArchiveSettings = Field(default=ArchiveSettings(), description="What is kept for a hunt, and how long.")
     rules: RulesSettings = Field(default=RulesSettings(), description="Where detections are read from.")
     alerts: AlertsSettings = Field(default=AlertsSettings(), description="How much may be raised, and where it goes.")
     checkpoint: CheckpointSettings = Field(default=CheckpointSettings(), description="Where state is kept.")
@@ -56,6 +58,8 @@ class Settings(Section):
         """What two sections mean together."""
         if self.campaigns.step_s % self.features.tick_s:
             yield "campaigns.step_s", "must be a multiple of features.tick_s"
+        if self.archive.path is not None and not self.campaigns.enabled:
+            yield "archive.path", "has no effect with campaigns.enabled: false, whose steps fill it"
         if "kafka" in self.alerts.sinks and self.kafka.alerts_topic is None:
             yield "kafka.alerts_topic", "is needed by the sink `kafka` of alerts.sinks"
         if self.kafka.alerts_topic is not None and "kafka" not in self.alerts.sinks:

@@ -240,6 +240,16 @@ class CampaignsSettings(Section):
     )
 
 
+class ArchiveSettings(Section):
+    """Daily rows of every account, for `monitor hunt`: sums, keyed hashes, ids; no text. Off without a path."""
+
+    path: Path | None = Field(
+        default=None,
+        description="Folder that all replicas share, one a topic; null: nothing is kept. Needs campaigns.enabled.",
+    )
+    days: int = Field(default=90, ge=1, le=3_660, description="How long a day is kept, in event time.")
+
+
 class RulesSettings(Section):
     """Where detections are read from."""
 

@@ -28,6 +28,8 @@ class Forgotten(msgspec.Struct, frozen=True, kw_only=True):
     entries: int
     alerts: list[str]
     campaigns: list[str]
+    archive: int = 0
+    """Daily rows of the archive."""
 
 
 @answered

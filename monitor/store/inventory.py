@@ -83,6 +83,14 @@ ELSEWHERE = (
         "features.idle_days after an account's last request",
         "stays until then",
     ),
+    Kept(
+        "archive",
+        "",
+        "account and organisation ids, counts, times, keyed hashes, scores, a row an account and day",
+        True,
+        "archive.days",
+        "all",
+    ),
     Kept("memory", "", "text, until the end of the sketch step", True, "a batch", "nothing"),
     Kept(
         "dead letters",

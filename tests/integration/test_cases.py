@@ -12,10 +12,12 @@ import msgspec
 import pytest
 import redis
 from campaign_rows import START, accounts, campaign, lone
+from campaign_world import STEP_MS, Act, blob
 from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
 from monitor.__main__ import build as cli
+from monitor.archive import Archive
 from monitor.casework import parse_time
 from monitor.errors import DependencyDown, MonitorError
 from monitor.lifecycle import incident
@@ -457,3 +459,36 @@ def test_forget_and_hold_by_command(shell: Path, sink: RedisSink, client: redis.
     assert "checkpoints (directory): until 7 days" in said
     assert not [n for n, v in everything(client).items() if member.encode() in v]
     assert [r.action for r in cases.readings(client, KEYS)] == ["forget", "release", "hold"]
+
+
+def test_forget_reaches_the_archive(shell: Path, sink: RedisSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink.send([lone(1, 1)])
+    monkeypatch.setenv("MONITOR__ARCHIVE__PATH", str(shell / "archive"))
+    Archive(shell / "archive", STEP_MS).put([blob(s, [Act("a-1"), Act("a-2")]) for s in (0, 1, 200)])
+    code, said = run("forget", "a-1", "--json")
+    assert code == 0, said
+    assert json.loads(said)["removed"]["archive"] == 2  # a day that is over, and a step of the next
+    code, said = run("hunt", "--seed", "a-1")
+    assert code == 2
+    assert "no row of a-1" in said
+    assert run("hunt", "--seed", "a-2")[0] == 0
+
+
+def test_rules_in_shadow_and_what_they_say_out_of_the_stream(
+    shell: Path, sink: RedisSink, client: redis.Redis
+) -> None:
+    """Statistics count both streams and what people decided; an explanation is a reading, and noted."""
+    trial = {"mode": "shadow", "rules": ["one-shot-template"]}
+    sink.send([lone(1, 1), lone(1, 2), lone(1, 11, subject="a-1", **trial), lone(1, 12, subject="a-9", **trial)])
+    decide(client, lone(1, 1), "confirmed")
+    code, said = run("rules", "shadow", "--json")
+    assert code == 0, said
+    found = next(s for s in json.loads(said) if s["rule"] == "one-shot-template")
+    assert (found["subjects"], found["also"], found["new"], found["confirmed"]) == (2, 1, 1, 1)
+    code, said = run("rules", "explain", "trace-harvest", "a-1", "--json")
+    assert code == 0, said
+    terms = {t["term"]: t for t in json.loads(said[said.index("[") :])[0]["terms"]}
+    assert terms["template_concentration_24h >= 0.05"]["margin"] == pytest.approx(0.85)
+    assert terms["requests_24h >= min_requests=20"]["outcome"] is True
+    assert any(r.action == "explain" for r in cases.readings(client, KEYS))
+    assert run("explain", "a-404")[0] == 1

@@ -1,0 +1,90 @@
+"""Writes the archive: a file for each partition's step, and one for its day once the day is over. Keeps no state.
+
+``<path>/2026-11-25/p3-002900123.parquet`` is a step, ``p3.parquet`` a day that is complete. What is written is a
+function of the blob, and a file appears whole, so doing it again after a restart changes nothing; steps of a day that
+is complete are left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from shutil import rmtree
+
+import polars as pl
+
+from monitor.campaigns.blob import StepBlob
+from monitor.errors import DependencyDown
+
+from .read import day_folders
+from .rows import SCORES, combined, of_blob
+
+_WAITING = {"partition": pl.Int32(), "t_ms": pl.Int64(), "account": pl.String(), **dict.fromkeys(SCORES, pl.UInt8())}
+
+
+class Archive:
+    """``path``: the folder, shared by replicas. ``days`` are kept, counted in event time."""
+
+    def __init__(self, path: Path, step_ms: int, days: int = 90):
+        self._path, self._step_ms, self._days = path, step_ms, days
+        self._scores = pl.DataFrame(schema=_WAITING)
+
+    def scored(self, rows: pl.DataFrame) -> None:
+        """Remember the classifier's opinions until their step closes. A restart loses those of one step at most: the
+        next row of an account carries the opinion that stands."""
+        held = [s for s in SCORES if s in rows.columns]
+        if not held:
+            return
+        account = "account_id" if "account_id" in rows.columns else "subject"
+        made = rows.lazy().select(
+            "partition", "t_ms", pl.col(account).alias("account"),
+            *((pl.col(s) * 255).round().cast(pl.UInt8).alias(s) if s in held else pl.lit(None, pl.UInt8).alias(s)
+              for s in SCORES),
+        ).filter(pl.any_horizontal(pl.col(SCORES).is_not_null())).collect(engine="in-memory")  # fmt: skip
+        if len(made):
+            self._scores = pl.concat([self._scores, made])
+
+    def put(self, blobs: Sequence[StepBlob]) -> None:
+        """Write steps that closed. Raises DependencyDown where the folder cannot be written: nothing is lost, the call
+        can be made again."""
+        try:
+            for blob in blobs:
+                self._one(blob)
+        except OSError as error:
+            why = f"archive.path {self._path} can't be written: {error.strerror}"
+            raise DependencyDown(why) from error
+        # those of these steps stay: the same call may come again
+        begins = {b.partition: b.step * self._step_ms for b in sorted(blobs, key=lambda b: -b.step)}
+        for partition, begin in begins.items():
+            over = (pl.col("partition") == partition) & (pl.col("t_ms") < begin)
+            self._scores = self._scores.filter(~over)
+
+    def _one(self, blob: StepBlob) -> None:
+        day = datetime.fromtimestamp(blob.step * self._step_ms / 1000, UTC).date()
+        folder = self._path / day.isoformat()
+        path = folder / f"p{blob.partition}-{blob.step:09d}.parquet"
+        if path.exists() or (folder / f"p{blob.partition}.parquet").exists():
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        self._close(blob.partition, before=day)
+        end = (blob.step + 1) * self._step_ms
+        _write(of_blob(blob, self._scores.filter(pl.col("partition") == blob.partition, pl.col("t_ms") < end)), path)
+
+    def _close(self, partition: int, before: date) -> None:
+        """Days of this partition that are over become one file each; days past their life go."""
+        for day, folder in day_folders(self._path):
+            if day <= before - timedelta(days=self._days):
+                rmtree(folder, ignore_errors=True)
+            elif day < before:
+                steps = sorted(folder.glob(f"p{partition}-*.parquet"))
+                if steps:
+                    _write(combined(pl.scan_parquet(steps)), folder / f"p{partition}.parquet")
+                    for step in steps:
+                        step.unlink(missing_ok=True)
+
+
+def _write(rows: pl.DataFrame, path: Path) -> None:
+    part = path.with_name(f".{path.name}.part")
+    rows.write_parquet(part, compression="zstd", compression_level=3, statistics=False)
+    part.replace(path)
