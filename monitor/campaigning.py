@@ -20,7 +20,7 @@ from monitor.campaigns import CampaignStage, LinkCollector, StepBlob
 from monitor.campaigns.options import Facts
 from monitor.records import Alert
 from monitor.rules import Evaluation, HoldState, RuleSet, changes
-from monitor.store.links import LinkStore, MemoryLinkStore
+from monitor.store.links import LinkStore, MemoryLinkStore, bytes_of
 
 KIND, VERSION = "campaigning", 1
 LEADER = 0
@@ -90,7 +90,7 @@ class Campaigns:
         marks = {p: mark for p, mark in self._marks.items() if p not in self._resting}
         if not self._outbox and marks == self._told:
             return
-        self.store.put([(b.step, b.partition, b.encode()) for b in self._outbox], marks)
+        self.store.put([(b.step, b.partition, b) for b in self._outbox], marks)
         self._outbox.clear()
         for partition in self._told.keys() - marks.keys():
             self.store.idle(partition)
@@ -111,7 +111,8 @@ class Campaigns:
             if step >= ready:
                 break  # blobs of steps that were worked already wait for the next one
             late = [at for s in sorted(waiting) if s <= step for at in waiting[s]]
-            blobs = [StepBlob.decode(body) for body in self.store.read(late)]
+            read = self.store.read(late)
+            blobs = [b if isinstance(b, StepBlob) else StepBlob.decode(bytes_of(b)) for b in read]
             alerts += self._one(step, blobs, rules, facts)
             for at_step, partition in late:
                 self.taken[partition] = max(self.taken.get(partition, -1), at_step)
@@ -138,7 +139,7 @@ class Campaigns:
             )
             for i, values in enumerate(found.rows.iter_rows(named=True))
         ]  # fmt: skip
-        return self.alerts.decide(judged, found.merged, at_ms)
+        return self.alerts.decide(judged, found.merged, at_ms, found.whole)
 
     # ------------------------------------------------------------------------------------- state by partition
 

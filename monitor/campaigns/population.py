@@ -63,6 +63,7 @@ class Population:
     links: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_LINKS))
     fresh_links: list[pl.DataFrame] = field(default_factory=list)
     fresh_rows: int = 0
+    newest: int = -1
     _index: dict[str, int] = field(default_factory=dict)
     _tenant_index: dict[str, int] = field(default_factory=dict)
 
@@ -82,6 +83,7 @@ class Population:
     def add(self, step: int, blobs: Iterable[StepBlob]) -> I64:
         """Take a step's blobs, in order of partition; returns the rows of the accounts in them."""
         self._roll(step)
+        self.newest = step
         rows = [self._add_one(blob) for blob in blobs]
         return np.unique(np.concatenate(rows)) if rows else np.zeros(0, np.int64)
 
@@ -116,6 +118,28 @@ class Population:
             self.fresh_links, self.fresh_rows = [], 0
         oldest = step - int(self.link_days * 86_400_000 / self.step_ms)
         self.links = self.links.filter(pl.col("last") >= oldest)
+
+    def row_of(self, account: str) -> int:
+        """Row of an account that is known."""
+        return self._index[account]
+
+    def holding(self, rows: I64, values: pl.Series) -> I64:
+        """Those of ``rows`` that brought one of ``values`` in the newest step."""
+        newest = [part for part in self.fresh_links if part["first"][0] == self.newest]
+        if not newest:
+            return rows[:0]
+        links = pl.concat(newest)
+        account = links["account"].to_numpy()[links["value"].is_in(values.implode()).to_numpy()]
+        return np.intersect1d(rows, account)
+
+    def links_of(self, rows: I64) -> pl.DataFrame:
+        """All links of some accounts, those since the last :meth:`compact` among them."""
+        chosen = pl.Series(np.sort(rows).astype(np.uint32))
+        parts = [part.filter(pl.col("account").is_in(chosen)) for part in (self.links, *self.fresh_links)]
+        return (
+            pl.concat(parts).group_by("account", "kind", "value")
+            .agg(pl.col("count").sum(), pl.col("first").min(), pl.col("last").max()).select([*_LINKS])
+        )  # fmt: skip
 
     def _add_one(self, blob: StepBlob) -> I64:
         a = blob.accounts
