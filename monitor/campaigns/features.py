@@ -41,6 +41,8 @@ _LEAST_UNIFORM = 5
 _CHANGED = ("harvest", "human", "question", "follow_up", "at_cap", "stream", "tools", "error", "log_in", "log_out")
 _LEAST_CHANGED = 8
 _DAY_MS = 86_400_000
+_SAMPLE = 50_000
+"""Accounts from which the population's variances are taken."""
 
 
 @dataclass(slots=True)
@@ -62,20 +64,28 @@ class Rates:
         return np.searchsorted(self.rows, account).astype(np.int64)
 
 
-def rates(population: Population, rows: I64 | None = None, spread: dict[str, float] | None = None) -> Rates:
-    """Rates over one to two days (``now``), since the last day began (``today``), and of all before (``before``).
-
-    Of some accounts (``rows``, sorted) with the population's ``spread`` as it was, or of everybody.
-    """
-    chosen = np.arange(len(population)) if rows is None else rows
-    today = population.today[chosen]
-    recent = today + population.yesterday[chosen]
-    before = population.yesterday[chosen] + population.past[chosen]
-    now = _rates(recent)
+def rates(population: Population, rows: I64, spread: dict[str, float]) -> Rates:
+    """Rates over one to two days (``now``), since the last day began (``today``), and of all before (``before``), of
+    the accounts ``rows`` (sorted)."""
+    today, yesterday = population.today[rows], population.yesterday[rows]
+    recent = today + yesterday
     return Rates(
-        chosen, now, _rates(today), _rates(before), recent[:, 0].astype(np.float64), _mix(today),
-        _population_spread(now) if spread is None else spread,
+        rows, _rates(recent), _rates(today), _rates(yesterday + population.past[rows]),
+        recent[:, 0].astype(np.float64), _mix(today), spread,
     )  # fmt: skip
+
+
+def population_spread(population: Population) -> dict[str, float]:
+    """Variance over all accounts with enough requests, by statistic; of a large population over an even sample."""
+    rows = np.arange(0, len(population), 1 + len(population) // _SAMPLE)
+    now = _rates(population.today[rows] + population.yesterday[rows])
+    enough = now["requests"] >= _LEAST_UNIFORM
+    out = {}
+    for c in _UNIFORM:
+        values = now[c][enough]
+        values = values[~np.isnan(values)]
+        out[c] = float(values.var()) if len(values) > 1 else 0.0
+    return out
 
 
 def _column(sums: npt.NDArray[np.int32], name: str) -> F64:
@@ -197,17 +207,6 @@ def _paired_z(difference: pl.Expr) -> pl.Expr:
 def _uniform(own: Rates, at: I64) -> dict[str, pl.Series]:
     enough = own.now["requests"] >= _LEAST_UNIFORM
     return {f"u_{c}": pl.Series(np.where(enough, own.now[c], np.nan)[at], nan_to_null=True) for c in _UNIFORM}
-
-
-def _population_spread(now: dict[str, F64]) -> dict[str, float]:
-    """Variance over all accounts with enough requests, by statistic."""
-    enough = now["requests"] >= _LEAST_UNIFORM
-    out = {}
-    for c in _UNIFORM:
-        values = now[c][enough]
-        values = values[~np.isnan(values)]
-        out[c] = float(values.var()) if len(values) > 1 else 0.0
-    return out
 
 
 def _alike(value: pl.Expr, variance: float) -> pl.Expr:

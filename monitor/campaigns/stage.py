@@ -20,7 +20,7 @@ from monitor.campaigns.adopt import TABLE, adopted, shared_of, values_of
 from monitor.campaigns.blob import StepBlob
 from monitor.campaigns.calibrate import RANKED, calibration_groups, ranks, with_shipped
 from monitor.campaigns.evidence import Witnesses, witnesses
-from monitor.campaigns.features import NAMES_OF_STATISTICS, Rates, rates, statistics
+from monitor.campaigns.features import NAMES_OF_STATISTICS, Rates, population_spread, rates, statistics
 from monitor.campaigns.graph import Shared, components, shared_values
 from monitor.campaigns.kinds import CODE
 from monitor.campaigns.members import Findings, findings
@@ -149,18 +149,19 @@ class CampaignStage:
             pl.col("campaign").replace_strict(order, return_dtype=pl.Int64)
         ).sort("campaign", "kind", "value") if order else values  # fmt: skip
         self.tenants = shared.tenants
-        own = rates(people)
-        self.spread = own.spread
+        self.spread = population_spread(people)
         # Taken anew once an hour of event time: the ranks of an hour ago are as good, and cost half of the work.
         if self.reference is None or (step - self.calibrated) * options.step_s >= options.rebuild_s:
             suspected = np.full(n, -1, np.int64) if self.honest else label
             frame = calibration_groups(shared, suspected, options.calibration_groups)
+            own = rates(people, np.unique(frame["account"].to_numpy()).astype(np.int64), self.spread)
             _, self.reference = self._measured(frame, shared, own, step)
             self.calibrated = step
             if self.on_reference is not None:
                 self.on_reference(step, self.reference)
         if not self.registry.campaigns:
             return Candidates(pl.DataFrame(), {}, merged) if merged else None
+        own = rates(people, np.unique(np.concatenate(groups)), self.spread)
         return self._judge(list(self.registry.campaigns.values()), shared, own, merged, step, facts)
 
     def _between(self, step: int, active: I64, facts: Facts) -> Candidates | None:
