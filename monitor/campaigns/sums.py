@@ -20,7 +20,9 @@ NAMES = (*SHARED, *OWN)
 """Every sum, in order."""
 COLUMN: Mapping[str, int] = {name: i for i, name in enumerate(NAMES)}
 
-_HARVEST = ("reasoning_elicitation", "rubric_grading", "preference_pair", "score_only", "dataset_generation", "wrapper")
+_HARVEST = ("reasoning_elicitation", "rubric_grading", "preference_pair", "score_only", "dataset_generation")
+"""Not ``wrapper``: "answer only from the material" is an ordinary system prompt, which whoever frames a customer copies
+with everything else, and then both harvest in each request."""
 
 
 def expressions(
