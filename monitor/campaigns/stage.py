@@ -27,7 +27,7 @@ from monitor.campaigns.members import Findings, findings
 from monitor.campaigns.options import CampaignOptions, Facts, NoFacts
 from monitor.campaigns.population import Population
 from monitor.campaigns.registry import Campaign, Registry
-from monitor.campaigns.sync import observed_and_expected
+from monitor.campaigns.sync import Activity, activity, observed_and_expected
 
 I64 = npt.NDArray[np.int64]
 _DAY_MS = 86_400_000
@@ -78,15 +78,12 @@ class CampaignStage:
         """Take a step's blobs (in order of partition); None where nothing is worth judging."""
         facts = facts or NoFacts()
         people = self.population
-        active = people.add(step, blobs)
+        acting = activity(blobs, people.add(step, blobs))
         self._release(step)
-        for campaign in self.registry.campaigns.values():
-            seen, expected, met = observed_and_expected(blobs, people.rows_of, set(campaign.accounts))
-            campaign.sync = [campaign.sync[0] + seen, campaign.sync[1] + expected]
-            if met:
-                campaign.together = sorted({*campaign.together, *met} & set(campaign.accounts))
+        if acting is not None:
+            self._coincide(acting)
         if not self._due(step):
-            return self._between(step, active, facts)
+            return None if acting is None else self._between(step, np.unique(acting.rows), facts)
         people.compact(step)
         self.rebuilt, self.links_then = step, len(people.links)
         return self._rebuild(step, facts)
@@ -100,6 +97,20 @@ class CampaignStage:
         state.load(self, blob)
 
     # ------------------------------------------------------------------------------------------------- inside
+
+    def _coincide(self, step: Activity) -> None:
+        """Count who of each campaign met in this step's ticks."""
+        label = np.full(len(self.population), -1, np.int64)
+        campaigns = list(self.registry.campaigns.values())
+        for number, campaign in enumerate(campaigns):
+            label[campaign.accounts] = number
+        of_row = label[step.rows]
+        for number in np.unique(of_row[of_row >= 0]).tolist():
+            campaign = campaigns[number]
+            seen, expected, met = observed_and_expected(step, of_row == number)
+            campaign.sync = [campaign.sync[0] + seen, campaign.sync[1] + expected]
+            if met:
+                campaign.together = sorted({*campaign.together, *met} & set(campaign.accounts))
 
     def _due(self, step: int) -> bool:
         fresh = self.population.fresh_rows

@@ -91,8 +91,8 @@ def main(accounts: int, active: int) -> None:
     for kind, value in values.items():
         held = np.bincount(value)
         held = held[held > 0]
-        print(f"  {kind:17} {len(held):>9,} values, holders: mean {held.mean():>8.1f}, 99 % {np.quantile(held, .99):>8.0f},"
-              f" most {held.max():>8,}")  # fmt: skip
+        high = np.quantile(held, 0.99)
+        print(f"  {kind:17} {len(held):>9,} values; holders {held.mean():,.1f}, 99 %: {high:,.0f}, most {held.max():,}")
     stage = CampaignStage()
     whole = blob(0, np.arange(accounts), values, created)
     print(f"{accounts:,} accounts, {len(whole.links):,} links; made at {peak_mb():,.0f} MB")
@@ -103,9 +103,9 @@ def main(accounts: int, active: int) -> None:
     print(f"taken over in {time.perf_counter() - at:.1f} s, {peak_mb():,.0f} MB")
     at, cpu = time.perf_counter(), time.process_time()
     found = stage.step(FIRST, [])
-    print(f"clustered and judged in {time.perf_counter() - at:.1f} s ({time.process_time() - cpu:.1f} s of processors), "
-          f"{peak_mb():,.0f} MB: {0 if found is None else len(found.findings)} candidates of {-(-accounts // 1_000 // MEMBERS)}"
-          )  # fmt: skip
+    planted = -(-accounts // 1_000 // MEMBERS)
+    print(f"clustered and judged in {time.perf_counter() - at:.1f} s ({time.process_time() - cpu:.1f} s of processors),"
+          f" {peak_mb():,.0f} MB: {0 if found is None else len(found.findings)} candidates, {planted} planted")
     for step, word in ((1, "between rebuilds"), (2, "between rebuilds"), (7, "with a rebuild")):
         rows = np.sort(rng.choice(accounts, active, replace=False))
         given = blob(step, rows, values, created)

@@ -13,7 +13,7 @@ from monitor.campaigns import COLUMNS, CampaignOptions, CampaignStage, Candidate
 from monitor.campaigns.calibrate import ENOUGH, RANKED, ranks
 from monitor.campaigns.graph import surprise
 from monitor.campaigns.registry import Registry
-from monitor.campaigns.sync import observed_and_expected
+from monitor.campaigns.sync import activity, observed_and_expected
 from monitor.features.campaign_catalogue import CAMPAIGN
 
 
@@ -184,9 +184,10 @@ def test_accounts_that_fire_together_stand_out_from_a_common_clock() -> None:
         acts = [Act(f"c{i}", ticks=t) for i, t in enumerate(ticks)]
         acts += [Act(f"x{i}", ticks=t) for i, t in enumerate(crowd)]
         step = blob(0, acts)
-        rows = {name: i for i, name in enumerate(step.accounts["account"])}
-        mine = {rows[f"c{i}"] for i in range(len(ticks))}
-        seen, expected, _ = observed_and_expected([step], lambda s: np.array([rows[n] for n in s]), mine)
+        acting = activity([step], [np.arange(len(step.accounts))])
+        assert acting is not None
+        mine = step.accounts["account"].str.starts_with("c").to_numpy()
+        seen, expected, _ = observed_and_expected(acting, mine)
         return seen / expected
 
     spread = [1 << (i * 7 % 60) for i in range(120)]
