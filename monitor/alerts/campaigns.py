@@ -82,6 +82,8 @@ class _Open(msgspec.Struct):
     fired_ms: int
     rules: dict[str, Held]
     written: Alert | None = None
+    asked_ms: int = -1
+    """When the rules were last asked what would weaken the alert."""
 
 
 class _State(msgspec.Struct):
@@ -185,9 +187,10 @@ class CampaignAlerts:
         alert = self._compose(held, c, at_ms)
         if at_ms >= self._muted_ms and not self._worth_writing(held.written, alert, at_ms):
             return []
-        # only now: asking the rules what would weaken it takes ten milliseconds
-        calibrated = not alert.uncalibrated
-        alert.evidence["counterfactual"] = self._what_if(held, c, calibrated)
+        # only now, and not for a further member: asking the rules what would weaken it takes ten milliseconds
+        if self._asks_again(held, alert, at_ms):
+            alert.evidence["counterfactual"] = self._what_if(held, c, not alert.uncalibrated)
+            held.asked_ms = at_ms
         if at_ms < self._muted_ms:
             held.written = msgspec.structs.replace(alert, revision=0)
             return []
@@ -214,6 +217,13 @@ class CampaignAlerts:
             return True
         waited = at_ms - round(last.revised_at * 1_000) >= self._options.revise_s * 1_000
         return waited and not same_content(last, alert)
+
+    def _asks_again(self, held: _Open, alert: Alert, at_ms: int) -> bool:
+        """Whether what would weaken the alert may be another than the last revision says: other rules, another
+        severity, or older than ``revise_s``."""
+        last = held.written
+        old = at_ms - held.asked_ms >= self._options.revise_s * 1_000
+        return last is None or old or (alert.rules, alert.severity) != (last.rules, last.severity)
 
     def _compose(self, held: _Open, c: Judged, at_ms: int) -> Alert:
         last = held.written
