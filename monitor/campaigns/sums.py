@@ -37,6 +37,8 @@ def expressions(
     human = ("first_person", "politeness")
     return {
         **{name: shared[name] for name in SHARED},
+        # some channels log the tools' schema and not their names
+        "n_tools": any_of(shared["n_tools"] > 0, pl.col("tool_schema").fill_null(0) != 0),
         # requests, not flags: a prompt that asks for reasoning and grades it is one
         "n_harvest": any_of(*(flag(name) for name in _HARVEST)),
         "n_human": any_of(*(scalar(name) > 0 for name in human)),

@@ -97,5 +97,6 @@ def test_a_wrapper_alone_is_no_harvest() -> None:
     made = sums.expressions(
         {name: pl.lit(0) for name in sums.SHARED}, lambda name: pl.col(name), lambda name: pl.lit(0)
     )
-    each = pl.DataFrame([{name: name == flag for name in flags} for flag in flags])
+    each = pl.DataFrame([{name: name == flag for name in flags} for flag in flags]).with_columns(tool_schema=pl.lit(7))
     assert each.select(made["n_harvest"]).to_series().to_list() == [1, 1, 1, 1, 1, 0]
+    assert each.select(made["n_tools"]).to_series().to_list() == [1] * 6, "a schema is an offer of tools"
