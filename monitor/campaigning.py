@@ -21,7 +21,7 @@ from monitor.campaigns.options import Facts
 from monitor.campaigns.stage import Candidates
 from monitor.records import Alert
 from monitor.rules import Evaluation, HoldState, RuleSet, changes
-from monitor.store.links import LinkStore, MemoryLinkStore
+from monitor.store.links import LinkStore, MemoryLinkStore, bytes_of
 
 KIND, VERSION = "campaigning", 1
 LEADER = 0
@@ -99,7 +99,7 @@ class Campaigns:
             return
         if self.archive is not None and self._outbox:
             self.archive(self._outbox)
-        self.store.put([(b.step, b.partition, b.encode()) for b in self._outbox], marks)
+        self.store.put([(b.step, b.partition, b) for b in self._outbox], marks)
         self._outbox.clear()
         for partition in self._told.keys() - marks.keys():
             self.store.idle(partition)
@@ -120,7 +120,8 @@ class Campaigns:
             if step >= ready:
                 break  # blobs of steps that were worked already wait for the next one
             late = [at for s in sorted(waiting) if s <= step for at in waiting[s]]
-            blobs = [StepBlob.decode(body) for body in self.store.read(late)]
+            read = self.store.read(late)
+            blobs = [b if isinstance(b, StepBlob) else StepBlob.decode(bytes_of(b)) for b in read]
             alerts += self._one(step, blobs, rules, facts)
             for at_step, partition in late:
                 self.taken[partition] = max(self.taken.get(partition, -1), at_step)
@@ -151,7 +152,7 @@ class Campaigns:
             )
             for i, values in enumerate(found.rows.iter_rows(named=True))
         ]  # fmt: skip
-        return self.alerts.decide(judged, found.merged, at_ms)
+        return self.alerts.decide(judged, found.merged, at_ms, found.whole)
 
     # ------------------------------------------------------------------------------------- state by partition
 

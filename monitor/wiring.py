@@ -186,7 +186,7 @@ def campaigns(settings: Settings, rules: RuleSet, options: AlertOptions) -> Camp
     stage = CampaignStage(
         CampaignOptions(
             step_s=c.step_s, rebuild_s=c.rebuild_s, link_days=c.link_days, margin_bits=c.margin_bits,
-            least_tenants=c.least_tenants,
+            least_tenants=c.least_tenants, shipped_calibration=c.shipped_calibration,
         )
     )  # fmt: skip
     return Campaigns(

@@ -1,8 +1,9 @@
 """From rules that hold of a candidate to the campaign's alert: one alert a campaign, revised sparingly.
 
 The alert opens when a rule first fires, and its id is a hash of the campaign's. It is written again when its severity
-rises, a rule joins, the core grows by a tenth, or after ``revise_s`` with another core; when rules are silent for
-their longest ``cooldown`` it closes; when its campaign merges into an older one it says so and ends. Reads no clock.
+rises, a rule joins, the core grows (by one, a large one by a fiftieth), or after ``revise_s`` with another core; when
+rules are silent for their longest ``cooldown`` it closes; when its campaign merges into an older one it says so and
+ends. Reads no clock.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ from monitor.records import Alert, Member, Policy
 STATE_VERSION = 1
 CALIBRATED_FROM = 100
 """Calibration groups without which a rank cannot reach 0.99: the alert then says ``uncalibrated``."""
+
+
+_GROWN = 0.02
+"""New core members, as a share of those named, that are worth a revision at once."""
 
 
 class MemberLike(Protocol):
@@ -77,6 +82,8 @@ class _Open(msgspec.Struct):
     fired_ms: int
     rules: dict[str, Held]
     written: Alert | None = None
+    asked_ms: int = -1
+    """When the rules were last asked what would weaken the alert."""
 
 
 class _State(msgspec.Struct):
@@ -84,6 +91,7 @@ class _State(msgspec.Struct):
     muted_until_ms: int
     open: list[_Open]
     closed: list[Alert]
+    unsuspected: int = 0
 
 
 class CampaignAlerts:
@@ -97,25 +105,29 @@ class CampaignAlerts:
         self._open: dict[tuple[str, str], _Open] = {}
         self._closed: list[Alert] = []
         self._muted_ms = 0
+        self._unsuspected = 0
         self.use(policy, rules, options.versions)
 
     def use(self, policy: Policy, rules: Mapping[str, Detection], versions: Mapping[str, str]) -> None:
         """Take another rulebook. Open alerts keep what their rules said."""
         self._policy, self._rules, self._versions = policy, rules, dict(versions)
 
-    def decide(self, judged: Iterable[Judged], merged: Sequence[tuple[str, str]], at_ms: int) -> list[Alert]:
-        """Alerts and revisions of one step, whose event time ends at ``at_ms``."""
+    def decide(
+        self, judged: Iterable[Judged], merged: Sequence[tuple[str, str]], at_ms: int, whole: bool = True
+    ) -> list[Alert]:
+        """Alerts and revisions of one step, whose event time ends at ``at_ms``; ``whole``: all candidates are there."""
         alerts: list[Alert] = []
         for gone, into in merged:
             for mode in ("alert", "shadow"):
                 alerts += self._merge((gone, mode), (into, mode), at_ms)
         candidates = list(judged)
-        unsuspected = sum(not c.fired for c in candidates)
+        if whole and candidates:
+            self._unsuspected = sum(not c.fired for c in candidates)
         for candidate in candidates:
             for mode in ("alert", "shadow"):
                 fired = [r for r in candidate.fired if self._rules[r].mode == mode]
                 if fired or (candidate.campaign, mode) in self._open:
-                    alerts += self._step(candidate, mode, fired, at_ms, unsuspected)
+                    alerts += self._step(candidate, mode, fired, at_ms)
         alerts += self._settle(at_ms)
         return sorted(alerts, key=lambda a: (a.revised_at, a.subject, a.mode, a.revision))
 
@@ -145,13 +157,13 @@ class CampaignAlerts:
 
     def forget(self) -> None:
         """Drop everything: another process has it."""
-        self._open, self._closed = {}, []
+        self._open, self._closed, self._unsuspected = {}, [], 0
 
     def dump(self) -> bytes:
         """The state, in an order of its own."""
         held = [self._open[key] for key in sorted(self._open)]
         closed = sorted(self._closed, key=lambda a: (a.revised_at, a.alert_id))
-        return msgspec.msgpack.encode(_State(STATE_VERSION, self._muted_ms, held, closed))
+        return msgspec.msgpack.encode(_State(STATE_VERSION, self._muted_ms, held, closed, self._unsuspected))
 
     def load(self, blob: bytes) -> None:
         """Replace the state. Raises MonitorError for another version."""
@@ -160,10 +172,11 @@ class CampaignAlerts:
             raise MonitorError(f"campaign alert state has version {state.version}, not {STATE_VERSION}: start afresh")
         self._open = {(o.campaign, o.mode): o for o in state.open}
         self._closed, self._muted_ms = state.closed, state.muted_until_ms
+        self._unsuspected = state.unsuspected
 
     # -------------------------------------------------------------------------------------------------- inside
 
-    def _step(self, c: Judged, mode: str, fired: Sequence[str], at_ms: int, unsuspected: int) -> list[Alert]:
+    def _step(self, c: Judged, mode: str, fired: Sequence[str], at_ms: int) -> list[Alert]:
         held = self._open.setdefault((c.campaign, mode), _Open(c.campaign, mode, at_ms, at_ms, {}))
         if fired:
             held.fired_ms = at_ms
@@ -171,12 +184,13 @@ class CampaignAlerts:
             held.rules[name] = self._held(name, c.values)
         if not held.rules or not fired:
             return []
-        alert = self._compose(held, c, at_ms, unsuspected)
+        alert = self._compose(held, c, at_ms)
         if at_ms >= self._muted_ms and not self._worth_writing(held.written, alert, at_ms):
             return []
-        # only now: asking the rules what would weaken it takes ten milliseconds
-        calibrated = not alert.uncalibrated
-        alert.evidence["counterfactual"] = self._what_if(held, c, calibrated)
+        # only now, and not for a further member: asking the rules what would weaken it takes ten milliseconds
+        if self._asks_again(held, alert, at_ms):
+            alert.evidence["counterfactual"] = self._what_if(held, c, not alert.uncalibrated)
+            held.asked_ms = at_ms
         if at_ms < self._muted_ms:
             held.written = msgspec.structs.replace(alert, revision=0)
             return []
@@ -198,12 +212,20 @@ class CampaignAlerts:
             return True
         if rank(alert.severity) > rank(last.severity) or set(alert.rules) - set(last.rules):
             return True
-        if len(alert.accounts) >= 1.1 * len(last.accounts) + 1:
+        # a core member who is not named goes on: each one counts until the core is large
+        if len(set(alert.accounts) - set(last.accounts)) >= max(1.0, _GROWN * len(last.accounts)):
             return True
         waited = at_ms - round(last.revised_at * 1_000) >= self._options.revise_s * 1_000
         return waited and not same_content(last, alert)
 
-    def _compose(self, held: _Open, c: Judged, at_ms: int, unsuspected: int) -> Alert:
+    def _asks_again(self, held: _Open, alert: Alert, at_ms: int) -> bool:
+        """Whether what would weaken the alert may be another than the last revision says: other rules, another
+        severity, or older than ``revise_s``."""
+        last = held.written
+        old = at_ms - held.asked_ms >= self._options.revise_s * 1_000
+        return last is None or old or (alert.rules, alert.severity) != (last.rules, last.severity)
+
+    def _compose(self, held: _Open, c: Judged, at_ms: int) -> Alert:
         last = held.written
         rules = [held.rules[name] for name in sorted(held.rules)]
         families = sorted({family for rule in rules for family in rule.families})
@@ -222,7 +244,7 @@ class CampaignAlerts:
             },
             hypothesis=max(HYPOTHESES, key=lambda h: hypotheses[h]) if any(hypotheses.values()) else "unknown",
             hypotheses=hypotheses, severity=level, score=None,
-            expected_false_per_week=self._expected_false(c.values, groups, unsuspected) if calibrated else None,
+            expected_false_per_week=self._expected_false(c.values, groups) if calibrated else None,
             uncalibrated=not calibrated, mode=held.mode, families=families, rules=sorted(held.rules),
             window={"start": c.findings.start_ms / 1_000, "end": at_ms / 1_000},
             raised_at=last.raised_at if last is not None and last.revision else at_ms / 1_000,
@@ -261,7 +283,8 @@ class CampaignAlerts:
         }  # fmt: skip
         tests = {
             statistic: {"value": number(values.get(statistic), statistic), "quantile": number(values[column], column),
-                        "groups": number(values.get("calibration_groups"), "calibration_groups")}
+                        "groups": number(values.get("calibration_groups"), "calibration_groups"),
+                        "shipped": number(values.get("calibration_shipped"), "calibration_shipped")}
             for column, statistic in sorted(self._ranks.items()) if values.get(column) is not None
         }  # fmt: skip
         return {
@@ -278,14 +301,14 @@ class CampaignAlerts:
             "not_known": sorted(f for f in features if values.get(f) is None),
         }
 
-    def _expected_false(self, values: Mapping[str, Any], groups: float, unsuspected: int) -> float | None:
+    def _expected_false(self, values: Mapping[str, Any], groups: float) -> float | None:
         """Benign candidates as strong as this one in a week, if each is judged once a week: the smallest tail that a
         calibration of this size can show, times two for the two lanes, times the candidates nobody suspects."""
         found = [float(values[column]) for column in self._ranks if values.get(column) is not None]
         if not found:
             return None
         tail = max(1.0 - max(found), 1.0 / (groups + 1.0))
-        return round(min(1.0, 2.0 * tail) * (unsuspected + 1), 6)
+        return round(min(1.0, 2.0 * tail) * (self._unsuspected + 1), 6)
 
     def _merge(self, gone: tuple[str, str], into: tuple[str, str], at_ms: int) -> list[Alert]:
         held = self._open.pop(gone, None)

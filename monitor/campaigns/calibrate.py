@@ -9,6 +9,10 @@ within their size, since small groups vary more.
 
 from __future__ import annotations
 
+import io
+from functools import cache
+from importlib import resources
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -49,6 +53,37 @@ def calibration_groups(shared: Shared, label: npt.NDArray[np.int64], most: int, 
         .select(group=pl.col("number").cast(pl.UInt32), account=pl.col("account"))
         .sort("group", "account").collect(engine="in-memory")
     )  # fmt: skip
+
+
+ENOUGH = 300
+"""Live groups from which those that ship are not asked any more; until then they fill up to it."""
+SHIPPED = "calibration.v1.csv"
+_MODEL_DAY = ("new_model_share",)
+"""Statistics of which only the same day's traffic says what is usual: what ships knows nothing of them."""
+
+
+@cache
+def shipped() -> pl.DataFrame:
+    """Groups of honest simulated traffic: size and statistics, in the order in which they are asked."""
+    body = resources.files("monitor.campaigns").joinpath(SHIPPED).read_bytes()
+    columns = {"tenants": pl.Float64(), **{statistic: pl.Float64() for statistic, _ in RANKED.values()}}
+    return pl.read_csv(io.BytesIO(body), schema_overrides=columns)
+
+
+def to_ship(reference: pl.DataFrame) -> bytes:
+    """Groups as the file that ships."""
+    kept = reference.select("tenants", *(statistic for statistic, _ in RANKED.values()))
+    unknown = [pl.lit(None, pl.Float64()).alias(name) for name in _MODEL_DAY]
+    return kept.with_columns(unknown).write_csv(float_precision=4).encode()
+
+
+def with_shipped(reference: pl.DataFrame, allowed: bool) -> tuple[pl.DataFrame, int]:
+    """The live groups, where allowed filled up to :data:`ENOUGH` by those that ship; how many of the latter."""
+    wanted = max(0, ENOUGH - len(reference)) if allowed else 0
+    if not wanted:
+        return reference, 0
+    others = shipped().head(wanted)
+    return pl.concat([reference.select(others.columns), others]), len(others)
 
 
 def ranks(candidates: pl.DataFrame, reference: pl.DataFrame, least: int) -> dict[str, pl.Series]:

@@ -20,6 +20,7 @@ from monitor.campaigns.population import MODELS, Population
 from monitor.campaigns.sums import COLUMN, NAMES
 
 F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
 
 DIGITS = 6
 """Decimals that are kept. A grouped mean adds up in an order of its own, so its last bits differ from run to run; what
@@ -40,26 +41,51 @@ _LEAST_UNIFORM = 5
 _CHANGED = ("harvest", "human", "question", "follow_up", "at_cap", "stream", "tools", "error", "log_in", "log_out")
 _LEAST_CHANGED = 8
 _DAY_MS = 86_400_000
+_SAMPLE = 50_000
+"""Accounts from which the population's variances are taken."""
 
 
 @dataclass(slots=True)
 class Rates:
-    """Per-account rates of the whole population, made once for all groups. ``now`` and ``before`` are NaN where an
-    account has nothing to divide by; ``mix`` [accounts, MODELS] shares of models of today."""
+    """Rates of the accounts ``rows`` (sorted), made once for all groups. ``now`` and ``before`` are NaN where one has
+    nothing to divide by; ``mix`` [accounts, MODELS] shares of models of today; ``spread`` the variance over the
+    whole population, by statistic."""
 
+    rows: I64
     now: dict[str, F64]
     today: dict[str, F64]
     before: dict[str, F64]
     requests: F64
     mix: F64
+    spread: dict[str, float]
+
+    def position(self, account: npt.NDArray[np.uint32]) -> I64:
+        """Where accounts stand in the arrays; all of them must be among ``rows``."""
+        return np.searchsorted(self.rows, account).astype(np.int64)
 
 
-def rates(population: Population) -> Rates:
-    """Rates over one to two days (``now``), since the last day began (``today``), and of all before (``before``)."""
-    n = len(population)
-    recent, today = population.recent, population.today[:n]
-    before = population.yesterday[:n] + population.past[:n]
-    return Rates(_rates(recent), _rates(today), _rates(before), recent[:, 0].astype(np.float64), _mix(today))
+def rates(population: Population, rows: I64, spread: dict[str, float]) -> Rates:
+    """Rates over one to two days (``now``), since the last day began (``today``), and of all before (``before``), of
+    the accounts ``rows`` (sorted)."""
+    today, yesterday = population.today[rows], population.yesterday[rows]
+    recent = today + yesterday
+    return Rates(
+        rows, _rates(recent), _rates(today), _rates(yesterday + population.past[rows]),
+        recent[:, 0].astype(np.float64), _mix(today), spread,
+    )  # fmt: skip
+
+
+def population_spread(population: Population) -> dict[str, float]:
+    """Variance over all accounts with enough requests, by statistic; of a large population over an even sample."""
+    rows = np.arange(0, len(population), 1 + len(population) // _SAMPLE)
+    now = _rates(population.today[rows] + population.yesterday[rows])
+    enough = now["requests"] >= _LEAST_UNIFORM
+    out = {}
+    for c in _UNIFORM:
+        values = now[c][enough]
+        values = values[~np.isnan(values)]
+        out[c] = float(values.var()) if len(values) > 1 else 0.0
+    return out
 
 
 def _column(sums: npt.NDArray[np.int32], name: str) -> F64:
@@ -92,21 +118,22 @@ def statistics(
     released within the last three days, None for none."""
     members = witnesses.members
     account = members["account"].to_numpy()
+    at = own.position(account)
     tenant = population.tenant[account]
     wide = members.with_columns(
         tenant=pl.Series(tenant),
-        _n=pl.Series(own.requests[account]),
-        _texts=pl.Series(own.now["texts"][account]),
-        **{f"_{name}": pl.Series(own.now[name][account], nan_to_null=True) for name in RATES},
+        _n=pl.Series(own.requests[at]),
+        _texts=pl.Series(own.now["texts"][at]),
+        **{f"_{name}": pl.Series(own.now[name][at], nan_to_null=True) for name in RATES},
         _template=pl.Series(_templated(members, population), nan_to_null=True),
         _age=pl.Series(np.where(population.created_ms[account] >= 0,
                                 (at_ms - population.created_ms[account]) / _DAY_MS, np.nan), nan_to_null=True),
         _free=pl.Series(np.isin(population.billing[account], _FREE).astype(np.float64)),
         _invoiced=pl.Series((population.billing[account] == _INVOICED).astype(np.float64)),
         _billed=pl.Series(population.billing[account] > 0),
-        _new=_new_model_share(own, account, new_model),
-        **_changes(own, account),
-        **_uniform(own, account),
+        _new=_new_model_share(own, at, new_model),
+        **_changes(own, at),
+        **_uniform(own, at),
     )  # fmt: skip
     active = pl.col("_n") > 0
     by_tenant = wide.lazy().group_by("group", "tenant").agg(
@@ -117,7 +144,7 @@ def statistics(
         pl.col("attested_bits").max(), pl.col("link_bits").max(), pl.col("new_link").mean(),
         *(pl.col(f"u_{c}").mean() for c in _UNIFORM),
     )  # fmt: skip
-    spread = _population_spread(own)
+    spread = own.spread
     texts, requests = pl.col("_texts").sum() >= LEAST_TEXTS, pl.col("_n").sum() >= LEAST_REQUESTS
     shares = [
         pl.when(texts if bottom == "n_text" else requests).then(pl.col(f"_{name}").mean()).alias(f"{name}_share")
@@ -155,17 +182,17 @@ def _templated(members: pl.DataFrame, population: Population) -> F64:
     return np.minimum(_ratio(members["templated_requests"].to_numpy().astype(np.float64), texts), 1.0)
 
 
-def _new_model_share(own: Rates, account: npt.NDArray[np.uint32], new_model: int | None) -> pl.Series:
+def _new_model_share(own: Rates, at: I64, new_model: int | None) -> pl.Series:
     if new_model is None:
-        return pl.Series(np.full(len(account), np.nan), nan_to_null=True)
-    return pl.Series(own.mix[account, new_model], nan_to_null=True)
+        return pl.Series(np.full(len(at), np.nan), nan_to_null=True)
+    return pl.Series(own.mix[at, new_model], nan_to_null=True)
 
 
-def _changes(own: Rates, account: npt.NDArray[np.uint32]) -> dict[str, pl.Series]:
+def _changes(own: Rates, at: I64) -> dict[str, pl.Series]:
     """What each account does today less what it did before; null where either is too little to tell."""
     told = (own.today["requests"] >= _LEAST_CHANGED) & (own.before["requests"] >= _LEAST_CHANGED)
     return {
-        f"d_{c}": pl.Series(np.where(told, own.today[c] - own.before[c], np.nan)[account], nan_to_null=True)
+        f"d_{c}": pl.Series(np.where(told, own.today[c] - own.before[c], np.nan)[at], nan_to_null=True)
         for c in _CHANGED
     }
 
@@ -177,20 +204,9 @@ def _paired_z(difference: pl.Expr) -> pl.Expr:
     return pl.when(count >= 5).then((difference.mean() / error).abs())
 
 
-def _uniform(own: Rates, account: npt.NDArray[np.uint32]) -> dict[str, pl.Series]:
+def _uniform(own: Rates, at: I64) -> dict[str, pl.Series]:
     enough = own.now["requests"] >= _LEAST_UNIFORM
-    return {f"u_{c}": pl.Series(np.where(enough, own.now[c], np.nan)[account], nan_to_null=True) for c in _UNIFORM}
-
-
-def _population_spread(own: Rates) -> dict[str, float]:
-    """Variance over all accounts with enough requests, by statistic."""
-    enough = own.now["requests"] >= _LEAST_UNIFORM
-    out = {}
-    for c in _UNIFORM:
-        values = own.now[c][enough]
-        values = values[~np.isnan(values)]
-        out[c] = float(values.var()) if len(values) > 1 else 0.0
-    return out
+    return {f"u_{c}": pl.Series(np.where(enough, own.now[c], np.nan)[at], nan_to_null=True) for c in _UNIFORM}
 
 
 def _alike(value: pl.Expr, variance: float) -> pl.Expr:

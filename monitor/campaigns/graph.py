@@ -18,18 +18,17 @@ import polars as pl
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from monitor.campaigns.kinds import GROUPS, KINDS
-from monitor.jit import njit, warmup
+from monitor.campaigns.kernels import number, repeated_pairs, table_bits
+from monitor.campaigns.kinds import KINDS
 
 I64 = npt.NDArray[np.int64]
 I32 = npt.NDArray[np.int32]
 U64 = npt.NDArray[np.uint64]
 F64 = npt.NDArray[np.float64]
 
-A_GROUP = 3
-"""Values of a group that an account brings into pairs, the rarest ones: the number of pairs stays linear."""
 LEAST_SHARED = 3
 """Unrelated tenants that must share a pair. Two are a household, or a person with two accounts."""
+_LOW = np.uint64(0xFFFFFFFF)
 _LOG2E = 1.4426950408889634
 _GROUP = np.array([kind.group_code for kind in KINDS], np.int64)
 _ATTESTED = np.array([kind.attested for kind in KINDS], np.bool_)
@@ -66,26 +65,42 @@ class Components:
 
 
 def shared_values(links: pl.DataFrame, tenant: I32, most: float = 0.5) -> Shared:
-    """Links of values held by at least three tenants and by at most the share ``most`` of all tenants."""
+    """Links of values held by at least three tenants and by at most the share ``most`` of all tenants.
+
+    ``links`` holds an account, kind and value once: account, kind, value, count, first.
+    """
     tenants = len(np.unique(tenant))
-    # Nine in ten values are held by one account alone: they go before anything is counted by tenant.
-    held = links.lazy().group_by("kind", "value").agg(n=pl.len()).filter(pl.col("n") >= 2).select("kind", "value")
-    common = links.join(held.collect(engine="in-memory"), on=["kind", "value"], how="semi")
-    whose = common.with_columns(tenant=pl.Series(tenant).gather(common["account"]))
-    df = whose.lazy().group_by("kind", "value").agg(df=pl.col("tenant").n_unique().cast(pl.Int64))
-    exact = [code for code, kind in enumerate(KINDS) if kind.family == "replay"]
-    least = pl.when(pl.col("kind").is_in(exact)).then(2).otherwise(LEAST_SHARED)
-    keys = df.filter((pl.col("df") >= least) & (pl.col("df") <= max(most * tenants, LEAST_SHARED)))
-    table = keys.sort("kind", "value").with_row_index("key").collect(engine="in-memory")
-    rows = (
-        whose.join(table, on=["kind", "value"], how="inner")
-        .sort("account", "key").select("account", "key", "kind", "df", "tenant", "count", "first")
+    kind, value = links["kind"].to_numpy(), links["value"].to_numpy()
+    account = links["account"].to_numpy().astype(np.int64)
+    whose = tenant[account]
+    ids, first = number(kind.astype(np.uint64), value, table_bits(len(value)))
+    held = _holders(ids, whose, np.bincount(tenant)[whose] > 1, len(first))
+    exact = np.array([k.family == "replay" for k in KINDS])[kind[first]]
+    chosen = np.flatnonzero((held >= np.where(exact, 2, LEAST_SHARED)) & (held <= max(most * tenants, LEAST_SHARED)))
+    chosen = chosen[np.lexsort((value[first[chosen]], kind[first[chosen]]))]
+    key_of = np.full(len(first), -1, np.int64)
+    key_of[chosen] = np.arange(len(chosen))
+    key = key_of[ids]
+    rows = np.flatnonzero(key >= 0)
+    rows = rows[np.argsort(account[rows] << 32 | key[rows])]
+    account, key, df = account[rows], key[rows], held[chosen]
+    table = pl.DataFrame(
+        {
+            "account": account.astype(np.uint32), "key": key.astype(np.uint32), "kind": kind[rows], "df": df[key],
+            "tenant": whose[rows], "count": links["count"].to_numpy()[rows], "first": links["first"].to_numpy()[rows],
+        }
     )  # fmt: skip
-    return Shared(
-        rows, rows["account"].to_numpy().astype(np.int64), rows["key"].to_numpy().astype(np.int64),
-        table["kind"].to_numpy().astype(np.int64), table["value"].to_numpy(), table["df"].to_numpy().astype(np.int64),
-        tenants,
-    )  # fmt: skip
+    return Shared(table, account, key, kind[first[chosen]].astype(np.int64), value[first[chosen]], df, tenants)
+
+
+def _holders(ids: I32, whose: I32, several: npt.NDArray[np.bool_], count: int) -> I64:
+    """Tenants behind each value: rows, less those of one tenant's further accounts (``several``: a row of one who has
+    more than one)."""
+    out = np.bincount(ids[~several], minlength=count)
+    if several.any():
+        pairs = np.unique(ids[several].astype(np.int64) << 32 | whose[several])
+        out += np.bincount(pairs >> 32, minlength=count)
+    return out
 
 
 def components(shared: Shared, tenant: I32, accounts: int, margin_bits: float) -> Components:
@@ -110,20 +125,23 @@ def components(shared: Shared, tenant: I32, accounts: int, margin_bits: float) -
 def _significant(shared: Shared, tenant: I32, margin_bits: float) -> tuple[I64, I64, int, int, float]:
     """(account, pair) of each significant pair's holders, pairs numbered from 0; how many; how many looked at; bits."""
     none = np.zeros(0, np.int64)
-    pair, who, expected = pairs_of(shared.account, shared.key, shared.df, shared.kind, shared.tenants)
+    pair, who, single = shared_pairs(shared.account, shared.key, shared.df, shared.kind)
     if not len(pair):
-        return none, none, 0, 0, margin_bits
-    order = np.lexsort((tenant[who], pair))
-    pair, who, expected = pair[order], who[order], expected[order]
+        return none, none, 0, single, margin_bits
+    # the second key only matters where a tenant has several accounts, and costs as much as the first
+    order = np.lexsort((tenant[who], pair)) if len(np.unique(tenant)) < len(tenant) else np.argsort(pair)
+    pair, who = pair[order], who[order]
     begins = np.append(True, pair[1:] != pair[:-1])
     first = np.flatnonzero(begins)
     new_tenant = begins | np.append(True, tenant[who[1:]] != tenant[who[:-1]])
     held = np.add.reduceat(new_tenant.astype(np.int64), first).astype(np.float64)
-    threshold = float(np.log2(len(first))) + margin_bits
-    good = (held >= LEAST_SHARED) & (surprise(held, expected[first]) >= threshold)
-    number = np.cumsum(begins) - 1
-    edge = good[number]
-    return who[edge], (np.cumsum(good) - 1)[number[edge]], int(good.sum()), len(first), threshold
+    looked_at = single + len(first)
+    threshold = float(np.log2(looked_at)) + margin_bits
+    expected = chance(pair[first], shared.df, shared.tenants)
+    good = (held >= LEAST_SHARED) & (surprise(held, expected) >= threshold)
+    at = np.cumsum(begins) - 1
+    edge = good[at]
+    return who[edge], (np.cumsum(good) - 1)[at[edge]], int(good.sum()), looked_at, threshold
 
 
 def surprise(held: F64, expected: F64) -> F64:
@@ -133,87 +151,16 @@ def surprise(held: F64, expected: F64) -> F64:
     return np.asarray(np.where(held > expected, bits, 0.0))
 
 
-def pairs_of(account: I64, key: I64, df: I64, kind: I64, tenants: int) -> tuple[U64, I64, F64]:
-    """Pairs of links of two groups, one attested, that each account holds: pair, account, and what chance gives.
+def shared_pairs(account: I64, key: I64, df: I64, kind: I64) -> tuple[U64, I64, int]:
+    """Pairs of links of two groups, one attested, that more than one account may hold: pair, account; and how many
+    pairs were left out since one account alone holds them.
 
     ``account`` (sorted) and ``key`` are links; ``df`` [keys] counts a link's tenants, ``kind`` [keys] is its kind.
-    Of each group an account brings its ``A_GROUP`` rarest.
     """
-    return _pairs(account, key, df, _GROUP[kind], _ATTESTED[kind], tenants, len(GROUPS))
+    return repeated_pairs(account, key, df, _GROUP[kind], _ATTESTED[kind])
 
 
-def _pairs(
-    account: I64, key: I64, df: I64, group: I64, attested: npt.NDArray[np.bool_], tenants: int, groups: int
-) -> tuple[U64, I64, F64]:
-    size = _count_pairs(account, key, df, group, attested, groups)
-    pair, who, expected = np.zeros(size, np.uint64), np.zeros(size, np.int64), np.zeros(size, np.float64)
-    _write_pairs(account, key, df, group, attested, tenants, groups, pair, who, expected)
-    return pair, who, expected
-
-
-@njit
-def _rarest(start: int, end: int, key: I64, df: I64, group: I64, chosen: I64, filled: I64) -> None:
-    """The ``A_GROUP`` rarest keys of each group among links [start, end), into ``chosen`` [groups, A_GROUP]."""
-    filled[:] = 0
-    for i in range(start, end):
-        k = key[i]
-        g = group[k]
-        n = filled[g]
-        # insertion by (df, key): few values, and the order must not depend on anything else
-        j = n if n < A_GROUP else A_GROUP
-        while j > 0 and (df[chosen[g, j - 1]] > df[k] or (df[chosen[g, j - 1]] == df[k] and chosen[g, j - 1] > k)):
-            if j < A_GROUP:
-                chosen[g, j] = chosen[g, j - 1]
-            j -= 1
-        if j < A_GROUP:
-            chosen[g, j] = k
-            if n < A_GROUP:
-                filled[g] = n + 1
-
-
-@njit
-def _count_pairs(account: I64, key: I64, df: I64, group: I64, attested: npt.NDArray[np.bool_], groups: int) -> int:
-    chosen, filled = np.zeros((groups, A_GROUP), np.int64), np.zeros(groups, np.int64)
-    total, start, n = 0, 0, len(account)
-    for end in range(1, n + 1):
-        if end < n and account[end] == account[start]:
-            continue
-        _rarest(start, end, key, df, group, chosen, filled)
-        for g in range(groups):
-            for h in range(g + 1, groups):
-                for i in range(filled[g]):
-                    for j in range(filled[h]):
-                        if attested[chosen[g, i]] or attested[chosen[h, j]]:
-                            total += 1
-        start = end
-    return total
-
-
-@njit
-def _write_pairs(
-    account: I64, key: I64, df: I64, group: I64, attested: npt.NDArray[np.bool_], tenants: int, groups: int, pair: U64,
-    who: I64, expected: F64,
-) -> None:  # fmt: skip
-    chosen, filled = np.zeros((groups, A_GROUP), np.int64), np.zeros(groups, np.int64)
-    at, start, n = 0, 0, len(account)
-    for end in range(1, n + 1):
-        if end < n and account[end] == account[start]:
-            continue
-        _rarest(start, end, key, df, group, chosen, filled)
-        for g in range(groups):
-            for h in range(g + 1, groups):
-                for i in range(filled[g]):
-                    for j in range(filled[h]):
-                        one, other = chosen[g, i], chosen[h, j]
-                        if attested[one] or attested[other]:
-                            pair[at] = (np.uint64(one) << np.uint64(32)) | np.uint64(other)
-                            who[at] = account[start]
-                            expected[at] = float(df[one]) * float(df[other]) / tenants
-                            at += 1
-        start = end
-
-
-@warmup
-def _warm() -> None:
-    one = np.zeros(1, np.int64)
-    _pairs(one, one, np.full(1, 3), one, np.ones(1, np.bool_), 3, len(GROUPS))
+def chance(pair: U64, df: I64, tenants: int) -> F64:
+    """Tenants that would hold each pair if its two links had nothing to do with each other."""
+    one, other = (pair >> np.uint64(32)).astype(np.int64), (pair & _LOW).astype(np.int64)
+    return np.asarray(df[one].astype(np.float64) * df[other].astype(np.float64) / tenants)

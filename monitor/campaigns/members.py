@@ -26,6 +26,9 @@ TOGETHER = 3.0
 """Coincidence in time over chance from which meeting in a tick is conduct; other linked groups have 0.7 to 1.3."""
 UNUSUAL = 0.9
 """Rank from which a statistic of the campaign counts as its conduct."""
+MOVED = 0.15
+"""Share of the campaign that took up a shared network or client lately, from which that is its conduct."""
+_ATTESTED_GROUPS = ("payment", "network", "creation")
 ALIKE = 0.25
 """Share of the campaign's own rate that a member must reach to count as doing the same."""
 
@@ -79,15 +82,18 @@ def _members(
     replay = part["replays"].to_numpy() > 0
     linked = np.array([part[g].to_numpy() > 0 for g in GROUPS]).sum(axis=0)
     # Conduct is the tenant's: one account of a framed customer whose wording meets a phrase list is not the customer.
-    tenant, texts = people.tenant[account], own.now["texts"][account]
-    harvest = _of_tenant(np.nan_to_num(own.now["harvest"][account]) * texts, texts, tenant)
+    at = own.position(account)
+    tenant, texts = people.tenant[account], own.now["texts"][at]
+    harvest = _of_tenant(np.nan_to_num(own.now["harvest"][at]) * texts, texts, tenant)
     content = _does(harvest, texts, row["harvest_share"])
     counted = part["templated_requests"].to_numpy().astype(np.float64)
     templated = _of_tenant(counted, people.texts[account].astype(np.float64), tenant)
     template = (counted > 0) & (templated >= ALIKE * (row["template_share"] or 0.0))
-    lately = part["new_link"].fill_null(0.0).to_numpy() > 0
+    moved = (row["new_link_share"] or 0.0) >= MOVED and (row["new_link_quantile"] or 0.0) >= UNUSUAL
+    lately = (part["new_link"].fill_null(0.0).to_numpy() > 0) & moved
     timed = np.isin(account, list(together)) & ((row["sync_ratio"] or 0.0) >= TOGETHER)
-    alike = _works_alike(own, account, row)
+    twice = np.array([part[g].to_numpy() > 0 for g in _ATTESTED_GROUPS]).sum(axis=0) >= 2
+    alike = _works_alike(own, at, row, twice)
     bits = part["link_bits"].to_numpy()
     strongest = max(float(np.median(bits)), 1e-9)
     out = []
@@ -121,22 +127,23 @@ def _of_tenant(
 
 
 def _works_alike(
-    own: Rates, account: npt.NDArray[np.uint32], row: dict[str, float | None]
+    own: Rates, at: npt.NDArray[np.int64], row: dict[str, float | None], twice: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.bool_]:
     """Where there is no text: whether accounts cut answers, offer tools or never ask back as the campaign does.
 
-    With text this says too little: an honest neighbour does so by chance in one of his first five requests.
+    One of these says little, and an address can be copied, so it takes two facts that you attest (``twice``) or two of
+    these. With text it says too little at all: an honest neighbour does so by chance in one of his first requests.
     """
-    none = np.zeros(len(account), np.bool_)
+    shown = np.zeros(len(at), np.int64)
     if row["harvest_share"] is not None or (row["uniformity_quantile"] or 0.0) < UNUSUAL:
-        return none
-    enough = own.now["requests"][account] >= 5
+        return shown > 0
+    enough = own.now["requests"][at] >= 5
     for rank, name in (("at_cap_quantile", "at_cap"), ("tools_quantile", "tools")):
         if (row[rank] or 0.0) >= UNUSUAL:
-            none |= np.nan_to_num(own.now[name][account]) >= 0.5 * (row[f"{name}_share"] or 1.0)
+            shown += np.nan_to_num(own.now[name][at]) >= 0.5 * (row[f"{name}_share"] or 1.0)
     if (row["one_shot_quantile"] or 0.0) >= UNUSUAL:
-        none |= np.nan_to_num(own.now["follow_up"][account], nan=1.0) <= 0.05
-    return none & enough
+        shown += np.nan_to_num(own.now["follow_up"][at], nan=1.0) <= 0.05
+    return np.asarray(((shown >= 1) & twice | (shown >= 2)) & enough)
 
 
 def _does(rate: npt.NDArray[np.float64], texts: npt.NDArray[np.float64], pooled: float | None) -> npt.NDArray[np.bool_]:

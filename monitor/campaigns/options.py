@@ -11,7 +11,8 @@ from typing import Protocol
 class CampaignOptions:
     """Times are of event time. ``margin_bits``: surprise over log2 of the pairs looked at; 8 bits are one edge by
     chance in 256 rebuilds. ``rebuild_s`` is the longest time between two rebuilds, ``growth`` the share of new links
-    that brings one forward. ``least_tenants`` unrelated tenants make a candidate."""
+    that brings one forward. ``least_tenants`` unrelated tenants make a candidate.
+    ``shipped_calibration``: groups of simulated honest traffic stand in for live ones until there are enough."""
 
     step_s: int = 600
     rebuild_s: int = 3_600
@@ -20,6 +21,7 @@ class CampaignOptions:
     margin_bits: float = 8.0
     least_tenants: int = 3
     calibration_groups: int = 2_000
+    shipped_calibration: bool = True
     least_calibration: int = 40
     """Calibration groups without which a rank says nothing: the finest rank of 40 is 0.976."""
 

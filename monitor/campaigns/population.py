@@ -16,6 +16,7 @@ import polars as pl
 
 from monitor.campaigns.blob import StepBlob
 from monitor.campaigns.collect import TOTALS
+from monitor.campaigns.kernels import merged, number, table_bits
 from monitor.campaigns.kinds import CODE, COHORT_MS
 from monitor.campaigns.sums import NAMES
 
@@ -63,6 +64,7 @@ class Population:
     links: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_LINKS))
     fresh_links: list[pl.DataFrame] = field(default_factory=list)
     fresh_rows: int = 0
+    newest: int = -1
     _index: dict[str, int] = field(default_factory=dict)
     _tenant_index: dict[str, int] = field(default_factory=dict)
 
@@ -79,15 +81,11 @@ class Population:
         """Requests with text of each account since it was first seen."""
         return self.totals[: len(self), len(TOTALS)]
 
-    def add(self, step: int, blobs: Iterable[StepBlob]) -> I64:
-        """Take a step's blobs, in order of partition; returns the rows of the accounts in them."""
+    def add(self, step: int, blobs: Iterable[StepBlob]) -> list[I64]:
+        """Take a step's blobs, in order of partition; returns the rows of the accounts in each."""
         self._roll(step)
-        rows = [self._add_one(blob) for blob in blobs]
-        return np.unique(np.concatenate(rows)) if rows else np.zeros(0, np.int64)
-
-    def rows_of(self, accounts: pl.Series) -> I64:
-        """Rows of accounts that are known."""
-        return np.array([self._index[name] for name in accounts], np.int64)
+        self.newest = step
+        return [self._add_one(blob) for blob in blobs]
 
     def model_column(self, model: str) -> int:
         """Which of the MODELS columns counts a model."""
@@ -107,15 +105,29 @@ class Population:
     def compact(self, step: int) -> None:
         """Bring the table of links up to date and drop what is older than a link's life."""
         if self.fresh_links:
-            self.links = (
-                pl.concat([self.links, *self.fresh_links])
-                .group_by("account", "kind", "value")
-                .agg(pl.col("count").sum(), pl.col("first").min(), pl.col("last").max())
-                .select([*_LINKS])
-            )
+            self.links = _once(pl.concat([self.links, *self.fresh_links]))
             self.fresh_links, self.fresh_rows = [], 0
         oldest = step - int(self.link_days * 86_400_000 / self.step_ms)
         self.links = self.links.filter(pl.col("last") >= oldest)
+
+    def row_of(self, account: str) -> int:
+        """Row of an account that is known."""
+        return self._index[account]
+
+    def holding(self, rows: I64, values: pl.Series) -> I64:
+        """Those of ``rows`` that brought one of ``values`` in the newest step."""
+        newest = [part for part in self.fresh_links if part["first"][0] == self.newest]
+        if not newest:
+            return rows[:0]
+        links = pl.concat(newest)
+        account = links["account"].to_numpy()[links["value"].is_in(values.implode()).to_numpy()]
+        return np.intersect1d(rows, account)
+
+    def links_of(self, rows: I64) -> pl.DataFrame:
+        """All links of some accounts, those since the last :meth:`compact` among them."""
+        chosen = pl.Series(np.sort(rows).astype(np.uint32))
+        parts = [part.filter(pl.col("account").is_in(chosen)) for part in (self.links, *self.fresh_links)]
+        return _once(pl.concat(parts))
 
     def _add_one(self, blob: StepBlob) -> I64:
         a = blob.accounts
@@ -203,6 +215,18 @@ class Population:
             self.yesterday = self.today
             self.today = np.zeros_like(self.today)
         self.day = max(self.day, day)
+
+
+def _once(links: pl.DataFrame) -> pl.DataFrame:
+    """Links with each account, kind and value once."""
+    account, kind, value = (links[c].to_numpy() for c in ("account", "kind", "value"))
+    who = account.astype(np.uint64) << np.uint64(8) | kind
+    ids, rows = number(who, value, table_bits(len(value)))
+    if len(rows) == len(links):
+        return links
+    columns = merged(ids, len(rows), *(links[c].to_numpy() for c in ("count", "first", "last")))
+    held = {"account": account[rows], "kind": kind[rows], "value": value[rows]}
+    return pl.DataFrame({**held, **dict(zip(("count", "first", "last"), columns, strict=True))}, schema=_LINKS)
 
 
 ARRAYS = ("tenant", "created_ms", "billing", "first_ms", "last_ms", "totals", "today", "yesterday", "past")

@@ -31,6 +31,8 @@ class Campaign(msgspec.Struct):
     """Pairs of accounts seen in one tick, and as many as chance would give."""
     together: list[int] = []
     """Rows of accounts that were active in one tick with two others."""
+    core: list[int] = []
+    """Rows of accounts that were core when last judged."""
 
 
 class Registry:

@@ -7,7 +7,7 @@ the blobs and of what the provider said; no clock is read. Severity and threshol
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -16,17 +16,18 @@ import numpy.typing as npt
 import polars as pl
 
 from monitor.campaigns import state
+from monitor.campaigns.adopt import TABLE, adopted, shared_of, values_of
 from monitor.campaigns.blob import StepBlob
-from monitor.campaigns.calibrate import RANKED, calibration_groups, ranks
+from monitor.campaigns.calibrate import RANKED, calibration_groups, ranks, with_shipped
 from monitor.campaigns.evidence import Witnesses, witnesses
-from monitor.campaigns.features import NAMES_OF_STATISTICS, rates, statistics
-from monitor.campaigns.graph import components, shared_values
+from monitor.campaigns.features import NAMES_OF_STATISTICS, Rates, population_spread, rates, statistics
+from monitor.campaigns.graph import Shared, components, shared_values
 from monitor.campaigns.kinds import CODE
 from monitor.campaigns.members import Findings, findings
 from monitor.campaigns.options import CampaignOptions, Facts, NoFacts
 from monitor.campaigns.population import Population
-from monitor.campaigns.registry import Registry
-from monitor.campaigns.sync import observed_and_expected
+from monitor.campaigns.registry import Campaign, Registry
+from monitor.campaigns.sync import Activity, activity, observed_and_expected
 
 I64 = npt.NDArray[np.int64]
 _DAY_MS = 86_400_000
@@ -38,11 +39,13 @@ NEW_MODEL_MS = 3 * _DAY_MS
 @dataclass(frozen=True, slots=True)
 class Candidates:
     """``rows``: one for each candidate, ``subject`` its campaign id, ``tick`` the step, ``t_ms`` its end, and the
-    statistics. ``findings``: by id, members and evidence. ``merged``: (id that ended, id that goes on)."""
+    statistics. ``findings``: by id, members and evidence. ``merged``: (id that ended, id that goes on). ``whole``: all
+    candidates are there, not just those with news."""
 
     rows: pl.DataFrame
     findings: dict[str, Findings]
     merged: list[tuple[str, str]]
+    whole: bool = True
 
 
 @dataclass(slots=True)
@@ -57,6 +60,15 @@ class CampaignStage:
     model_seen: dict[str, int] = field(default_factory=dict)
     reference: pl.DataFrame | None = None
     calibrated: int = -1
+    values: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=TABLE))
+    """What the campaigns' values were worth at the last rebuild; ``campaign`` is their place in the registry."""
+    honest: bool = False
+    """Everybody is known to be honest, candidates too: so a calibration that ships is measured."""
+    on_reference: Callable[[int, pl.DataFrame], None] | None = None
+    """Told of each new set of calibration groups, with its step."""
+    tenants: int = 0
+    spread: dict[str, float] = field(default_factory=dict)
+    """Of the last rebuild: how many tenants there were, and the population's variances."""
 
     def __post_init__(self) -> None:
         self.population = Population(self.options.step_s * 1000, self.options.link_days)
@@ -66,18 +78,15 @@ class CampaignStage:
         """Take a step's blobs (in order of partition); None where nothing is worth judging."""
         facts = facts or NoFacts()
         people = self.population
-        people.add(step, blobs)
+        acting = activity(blobs, people.add(step, blobs))
         self._release(step)
-        for campaign in self.registry.campaigns.values():
-            seen, expected, met = observed_and_expected(blobs, people.rows_of, set(campaign.accounts))
-            campaign.sync = [campaign.sync[0] + seen, campaign.sync[1] + expected]
-            if met:
-                campaign.together = sorted({*campaign.together, *met} & set(campaign.accounts))
+        if acting is not None:
+            self._coincide(acting)
         if not self._due(step):
-            return None
+            return None if acting is None else self._between(step, np.unique(acting.rows), facts)
         people.compact(step)
         self.rebuilt, self.links_then = step, len(people.links)
-        return self._judge(step, facts)
+        return self._rebuild(step, facts)
 
     def dump(self) -> bytes:
         """All state."""
@@ -88,6 +97,20 @@ class CampaignStage:
         state.load(self, blob)
 
     # ------------------------------------------------------------------------------------------------- inside
+
+    def _coincide(self, step: Activity) -> None:
+        """Count who of each campaign met in this step's ticks."""
+        label = np.full(len(self.population), -1, np.int64)
+        campaigns = list(self.registry.campaigns.values())
+        for number, campaign in enumerate(campaigns):
+            label[campaign.accounts] = number
+        of_row = label[step.rows]
+        for number in np.unique(of_row[of_row >= 0]).tolist():
+            campaign = campaigns[number]
+            seen, expected, met = observed_and_expected(step, of_row == number)
+            campaign.sync = [campaign.sync[0] + seen, campaign.sync[1] + expected]
+            if met:
+                campaign.together = sorted({*campaign.together, *met} & set(campaign.accounts))
 
     def _due(self, step: int) -> bool:
         fresh = self.population.fresh_rows
@@ -108,69 +131,126 @@ class CampaignStage:
         recent = [(s, m) for m, s in self.model_seen.items() if s >= 0 and step - s <= span]
         return self.population.model_column(max(recent)[1]) if recent else None
 
-    def _judge(self, step: int, facts: Facts) -> Candidates | None:
+    def _rebuild(self, step: int, facts: Facts) -> Candidates | None:
+        """The graph anew: who belongs together, what their values are worth, and everybody judged."""
         people, options = self.population, self.options
         at_ms = (step + 1) * options.step_s * 1000
         n = len(people)
         tenant = people.tenant[:n]
-        links = self._unsanctioned(facts, at_ms)
+        agreed = self._agreed(facts, at_ms)
+        links = people.links.filter(~pl.col("account").is_in(pl.Series(agreed))) if len(agreed) else people.links
         shared = shared_values(links, tenant)
         found = components(shared, tenant, n, options.margin_bits)
         groups = [
             g for g in _members(found.label, found.count) if len(np.unique(tenant[g])) >= options.least_tenants
             or bool((shared.kind[shared.key[np.isin(shared.account, g)]] == _BLOB).any())
         ]  # fmt: skip
+        values = values_of(groups, shared, tenant)
+        before = np.array([a for c in self.registry.campaigns.values() for a in c.accounts], np.int64)
+        joined = adopted(values, _unlabelled(shared, found.label), options.margin_bits, before)
+        label = found.label.copy()
+        for number, account in joined.select("campaign", "account").iter_rows():
+            groups[number] = np.append(groups[number], account)
+            label[account] = found.count
+        groups = [np.sort(g) for g in groups]
+        number_of = {int(a): i for i, g in enumerate(groups) for a in g[:1]}
         merged = self.registry.update(groups, people.names, step)
-        if not self.registry.campaigns:
-            return Candidates(pl.DataFrame(), {}, merged) if merged else None
-        ids = list(self.registry.campaigns)
-        members = [np.array(c.accounts, np.int64) for c in self.registry.campaigns.values()]
-        seen = people.first_ms[:n] // (options.step_s * 1000)
-        day = _DAY_MS // (options.step_s * 1000)
-        own = rates(people)
-        new_model = self._new_model(step)
-
-        def measured(frame: pl.DataFrame) -> tuple[Witnesses, pl.DataFrame]:
-            w = witnesses(frame, shared, seen, day)
-            return w, statistics(w, people, own, at_ms, new_model)
-
-        witness, rows = measured(_frame(members))
+        order = {number_of[c.accounts[0]]: i for i, c in enumerate(self.registry.campaigns.values())}
+        self.values = values.with_columns(
+            pl.col("campaign").replace_strict(order, return_dtype=pl.Int64)
+        ).sort("campaign", "kind", "value") if order else values  # fmt: skip
+        self.tenants = shared.tenants
+        self.spread = population_spread(people)
         # Taken anew once an hour of event time: the ranks of an hour ago are as good, and cost half of the work.
         if self.reference is None or (step - self.calibrated) * options.step_s >= options.rebuild_s:
-            _, self.reference = measured(calibration_groups(shared, found.label, options.calibration_groups))
+            suspected = np.full(n, -1, np.int64) if self.honest else label
+            frame = calibration_groups(shared, suspected, options.calibration_groups)
+            own = rates(people, np.unique(frame["account"].to_numpy()).astype(np.int64), self.spread)
+            _, self.reference = self._measured(frame, shared, own, step)
             self.calibrated = step
-        reference = self.reference
+            if self.on_reference is not None:
+                self.on_reference(step, self.reference)
+        if not self.registry.campaigns:
+            return Candidates(pl.DataFrame(), {}, merged) if merged else None
+        own = rates(people, np.unique(np.concatenate(groups)), self.spread)
+        return self._judge(list(self.registry.campaigns.values()), shared, own, merged, step, facts)
+
+    def _between(self, step: int, active: I64, facts: Facts) -> Candidates | None:
+        """Between two rebuilds: who joins a known campaign by values it had then, and members whose tier may change."""
+        people, campaigns = self.population, list(self.registry.campaigns.values())
+        if not campaigns or not len(active):
+            return None
+        label = np.full(len(people), -1, np.int64)
+        settled = np.zeros(len(people), np.bool_)
+        for number, campaign in enumerate(campaigns):
+            label[campaign.accounts] = number
+            settled[campaign.core] = True
+        at_ms = (step + 1) * self.options.step_s * 1000
+        stranger = active[label[active] < 0]
+        touched = set(label[active[(label[active] >= 0) & ~settled[active]]].tolist())
+        hit = people.holding(stranger, self.values["value"]) if len(stranger) else stranger
+        hit = hit[~np.isin(hit, self._agreed(facts, at_ms))]
+        if len(hit):
+            for account, number in adopted(self.values, people.links_of(hit), self.options.margin_bits).iter_rows():
+                campaigns[number].accounts = sorted([*campaigns[number].accounts, account])
+                touched.add(number)
+        if not touched:
+            return None
+        chosen = [campaigns[number] for number in sorted(touched)]
+        rows = np.unique(np.concatenate([np.array(c.accounts, np.int64) for c in chosen]))
+        known = self.values.filter(pl.col("campaign").is_in(sorted(touched)))
+        shared = shared_of(known, people.links_of(rows), people.tenant[: len(people)], self.tenants)
+        return self._judge(chosen, shared, rates(people, rows, self.spread), [], step, facts, whole=False)
+
+    def _measured(self, frame: pl.DataFrame, shared: Shared, own: Rates, step: int) -> tuple[Witnesses, pl.DataFrame]:
+        people, step_ms = self.population, self.options.step_s * 1000
+        w = witnesses(frame, shared, people.first_ms[: len(people)] // step_ms, _DAY_MS // step_ms)
+        return w, statistics(w, people, own, (step + 1) * step_ms, self._new_model(step))
+
+    def _judge(
+        self, chosen: Sequence[Campaign], shared: Shared, own: Rates, merged: list[tuple[str, str]], step: int,
+        facts: Facts, whole: bool = True,
+    ) -> Candidates:  # fmt: skip
+        people, options = self.population, self.options
+        at_ms = (step + 1) * options.step_s * 1000
+        ids = [c.id for c in chosen]
+        members = [np.array(c.accounts, np.int64) for c in chosen]
+        witness, rows = self._measured(_frame(members), shared, own, step)
+        assert self.reference is not None
+        reference, shipped = with_shipped(self.reference, options.shipped_calibration)
         rows = rows.with_columns(ranks(rows, reference, options.least_calibration).values())
-        rows = rows.with_columns(*self._standing(members, facts, at_ms))
-        together = [set(c.together) for c in self.registry.campaigns.values()]
-        held = findings(ids, members, witness, rows, people, own, together)
-        for campaign in ids:
-            core = sum(m.tier == "core" for m in held[campaign].members)
-            self.registry.note(campaign, step, core)
-            held[campaign] = replace(held[campaign], history=tuple(self.registry.campaigns[campaign].history))
+        rows = rows.with_columns(*self._standing(chosen, facts, at_ms))
+        held = findings(ids, members, witness, rows, people, own, [set(c.together) for c in chosen])
+        for campaign in chosen:
+            core = [m.account for m in held[campaign.id].members if m.tier == "core"]
+            campaign.core = sorted(people.row_of(name) for name in core)
+            self.registry.note(campaign.id, step, len(core))
+            held[campaign.id] = replace(held[campaign.id], history=tuple(campaign.history))
         rows = rows.with_columns(
             pl.Series("subject", ids), pl.lit(0, pl.Int32).alias("partition"), pl.lit(step, pl.Int64).alias("tick"),
             pl.lit(at_ms, pl.Int64).alias("t_ms"), pl.lit(None, pl.UInt8).alias("client_class"),
             pl.lit(float(len(reference))).alias("calibration_groups"),
+            pl.lit(float(shipped)).alias("calibration_shipped"),
         ).drop("group")  # fmt: skip
-        return Candidates(rows, held, merged)
+        return Candidates(rows, held, merged, whole)
 
-    def _unsanctioned(self, facts: Facts, at_ms: int) -> pl.DataFrame:
-        """Links of everybody but those whose use is agreed: they join nobody."""
+    def _agreed(self, facts: Facts, at_ms: int) -> npt.NDArray[np.uint32]:
+        """Rows of accounts whose use is agreed: they join nobody."""
         agreed = facts.agreed(at_ms)
-        if not agreed:
-            return self.population.links
         people = self.population
+        if not agreed:
+            return np.zeros(0, np.uint32)
         out = [i for i, name in enumerate(people.names) if name in agreed or people.tenants[people.tenant[i]] in agreed]
-        return people.links.filter(~pl.col("account").is_in(np.array(out, np.uint32)))
+        return np.array(out, np.uint32)
 
-    def _standing(self, members: Sequence[I64], facts: Facts, at_ms: int) -> list[pl.Series]:
+    def _standing(self, chosen: Sequence[Campaign], facts: Facts, at_ms: int) -> list[pl.Series]:
         """What only the context and the step-wise counts tell: telemetry, replaced bans, coincidence in time."""
         people = self.population
         columns: dict[str, list[float | None]] = {
             c: [] for c in ("product_absent_share", "replacements", "sync_ratio", "sync_pairs")
         }
-        for campaign, group in zip(self.registry.campaigns.values(), members, strict=True):
+        for campaign in chosen:
+            group = np.array(campaign.accounts, np.int64)
             names = [people.names[a] for a in group.tolist()]
             absent = None
             if facts.knows("product_seen"):
@@ -197,6 +277,16 @@ def _members(label: I64, count: int) -> list[I64]:
     return [order[a:b] for a, b in pairwise(edges)]
 
 
+def _unlabelled(shared: Shared, label: I64) -> pl.DataFrame:
+    """Links of accounts in no component."""
+    rows = np.flatnonzero(label[shared.account] < 0)
+    key = shared.key[rows]
+    return pl.DataFrame(
+        {"account": shared.account[rows].astype(np.uint32), "kind": shared.kind[key], "value": shared.value[key]},
+        schema={"account": pl.UInt32(), "kind": pl.UInt8(), "value": pl.UInt64()},
+    )
+
+
 def _frame(groups: Sequence[I64]) -> pl.DataFrame:
     numbers = np.repeat(np.arange(len(groups), dtype=np.uint32), [len(g) for g in groups])
     return pl.DataFrame({"group": numbers, "account": np.concatenate(groups).astype(np.uint32)})
@@ -204,6 +294,6 @@ def _frame(groups: Sequence[I64]) -> pl.DataFrame:
 
 COLUMNS = (
     *NAMES_OF_STATISTICS, *RANKED, "product_absent_share", "replacements", "sync_ratio", "sync_pairs",
-    "calibration_groups",
+    "calibration_groups", "calibration_shipped",
 )  # fmt: skip
 """Statistics of a candidate, in order: the catalogue of campaigns lists the same."""

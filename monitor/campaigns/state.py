@@ -17,7 +17,7 @@ from monitor.campaigns.registry import Campaign, Registry
 if TYPE_CHECKING:
     from monitor.campaigns.stage import CampaignStage
 
-KIND, VERSION = "campaigns", 1
+KIND, VERSION = "campaigns", 2
 
 
 def dump(stage: CampaignStage) -> bytes:
@@ -30,10 +30,12 @@ def dump(stage: CampaignStage) -> bytes:
     arrays["links"] = _bytes_of(pl.concat([kept, *people.fresh_links]))
     if stage.reference is not None:
         arrays["reference"] = _bytes_of(stage.reference)
+    arrays["values"] = _bytes_of(stage.values)
     values = {
         "names": people.names, "tenants": people.tenants, "exemplars": people.exemplars, "models": people.models,
         "first_step": people.first_step, "day": people.day, "rebuilt": stage.rebuilt, "links_then": stage.links_then,
         "compact": len(people.links), "model_seen": stage.model_seen, "calibrated": stage.calibrated,
+        "tenants_then": stage.tenants, "spread": stage.spread,
         "campaigns": [msgspec.to_builtins(c) for c in stage.registry.campaigns.values()],
     }  # fmt: skip
     return pack(KIND, VERSION, arrays, values)
@@ -52,6 +54,8 @@ def load(stage: CampaignStage, blob: bytes) -> None:
     reference = arrays.pop("reference", None)
     stage.reference = None if reference is None else pl.read_ipc(io.BytesIO(reference.tobytes()))
     stage.calibrated = values["calibrated"]
+    stage.values = pl.read_ipc(io.BytesIO(arrays.pop("values").tobytes()))
+    stage.tenants, stage.spread = values["tenants_then"], values["spread"]
     people = Population(stage.population.step_ms, stage.population.link_days)
     for name, array in arrays.items():
         setattr(people, name, array)

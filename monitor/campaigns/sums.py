@@ -20,7 +20,9 @@ NAMES = (*SHARED, *OWN)
 """Every sum, in order."""
 COLUMN: Mapping[str, int] = {name: i for i, name in enumerate(NAMES)}
 
-_HARVEST = ("reasoning_elicitation", "rubric_grading", "preference_pair", "score_only", "dataset_generation", "wrapper")
+_HARVEST = ("reasoning_elicitation", "rubric_grading", "preference_pair", "score_only", "dataset_generation")
+"""Not ``wrapper``: "answer only from the material" is an ordinary system prompt, which whoever frames a customer copies
+with everything else, and then both harvest in each request."""
 
 
 def expressions(
@@ -35,6 +37,8 @@ def expressions(
     human = ("first_person", "politeness")
     return {
         **{name: shared[name] for name in SHARED},
+        # some channels log the tools' schema and not their names
+        "n_tools": any_of(shared["n_tools"] > 0, pl.col("tool_schema").fill_null(0) != 0),
         # requests, not flags: a prompt that asks for reasoning and grades it is one
         "n_harvest": any_of(*(flag(name) for name in _HARVEST)),
         "n_human": any_of(*(scalar(name) > 0 for name in human)),

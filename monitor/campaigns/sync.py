@@ -2,47 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from monitor.campaigns.blob import StepBlob
 
 BITS = 60
 
 
-def observed_and_expected(
-    blobs: Sequence[StepBlob], rows_of: Callable[[pl.Series], npt.NDArray[np.int64]], members: set[int]
-) -> tuple[float, float, list[int]]:
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """Who was active in which ticks of a step: ``rows`` of accounts, their activity maps, and how much of all activity
+    fell into each tick."""
+
+    rows: npt.NDArray[np.int64]
+    ticks: npt.NDArray[np.uint64]
+    profile: npt.NDArray[np.float64]
+
+
+def activity(blobs: Sequence[StepBlob], rows: Sequence[npt.NDArray[np.int64]]) -> Activity | None:
+    """Of a step's blobs, whose accounts stand in ``rows``; None where there are none."""
+    if not blobs:
+        return None
+    ticks = np.concatenate([blob.accounts["ticks"].to_numpy() for blob in blobs])
+    return Activity(np.concatenate(rows), ticks, bits(ticks).sum(axis=0))
+
+
+def observed_and_expected(step: Activity, member: npt.NDArray[np.bool_]) -> tuple[float, float, list[int]]:
     """Pairs of members in one tick of this step, the expectation if each chose its ticks as everybody did, and the
-    members that met at least two others in a tick.
+    members that met at least two others in a tick. ``member``: whether each of ``step.rows`` is one.
 
     With ``k_t`` members active in tick t and ``p_t`` the share of all activity that fell into it, observed is
     ``sum C(k_t, 2)`` and expected ``sum_{i<j} a_i a_j * sum p_t**2`` for members with ``a_i`` active ticks. What
     gathers everybody (jobs at the full hour, an outage) gathers the expectation too.
     """
-    profile = np.zeros(BITS)
-    mine: list[npt.NDArray[np.uint64]] = []
-    who: list[npt.NDArray[np.int64]] = []
-    for blob in blobs:
-        ticks = blob.accounts["ticks"].to_numpy()
-        profile += bits(ticks).sum(axis=0)
-        rows = rows_of(blob.accounts["account"])
-        chosen = np.isin(rows, list(members))
-        if chosen.any():
-            mine.append(ticks[chosen])
-            who.append(rows[chosen])
-    if not mine:
+    if member.sum() < 2:
         return 0.0, 0.0, []
-    own = bits(np.concatenate(mine))
-    if len(own) < 2:
-        return 0.0, 0.0, []
+    own = bits(step.ticks[member])
     k, a = own.sum(axis=0), own.sum(axis=1)
-    share = profile / profile.sum()
+    share = step.profile / step.profile.sum()
     pairs = (a.sum() ** 2 - (a**2).sum()) / 2.0
-    together = np.concatenate(who)[(own[:, k >= 3] > 0).any(axis=1)]
+    together = step.rows[member][(own[:, k >= 3] > 0).any(axis=1)]
     return float((k * (k - 1) / 2).sum()), float(pairs * (share**2).sum()), together.tolist()
 
 

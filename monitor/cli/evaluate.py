@@ -62,6 +62,10 @@ def evaluate(
     fit: Annotated[
         Path | None, typer.Option(help="With --pilot: train the shape model that ships, from ship_ok rows, into FILE.")
     ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="Measure honest simulated groups: the calibration of campaigns that ships, into FILE."),
+    ] = None,
     config: ConfigOption = None,
     rules: RulesOption = None,
     work: WorkOption = None,
@@ -75,6 +79,11 @@ def evaluate(
     from ..errors import BadInput, Problem
 
     logs = [*(log or ()), *(more or ())]
+    if calibration is not None:
+        if alerts or truth or logs or suite or pilot:
+            raise BadInput([Problem("arguments", 0, "--calibration makes its own logs; leave the others out")])
+        _calibrate(calibration, config, quiet)
+        return
     if pilot is not None:
         if alerts or truth or logs or suite:
             raise BadInput([Problem("arguments", 0, "--pilot reads prompts alone; leave logs, alerts and suites out")])
@@ -118,6 +127,20 @@ def evaluate(
         for table in report.tables(result):
             _print(table)
         out.print(report.summary(result), soft_wrap=True)
+
+
+def _calibrate(file: Path, config: Path | None, quiet: bool) -> None:
+    from ..calibration import SEEDS, measure
+    from ..settings import load_settings
+
+    with progress_bar("calibration", float(len(SEEDS)), quiet=quiet) as update:
+        done = [0]
+
+        def told(seed: int) -> None:
+            done[0] += 1
+            update(done[0], f"seed {seed}")
+
+        file.write_bytes(measure(load_settings(config), progress=told))
 
 
 @guarded

@@ -100,6 +100,8 @@ _RANKS = (
        raw="ts"),
     _c("sync_pairs", "timing", "pairs", "pairs of members active in one tick since the campaign was found", raw="ts"),
     _c("calibration_groups", "linkage", "groups", "groups that the ranks were taken among"),
+    _c("calibration_shipped", "linkage", "groups", "of them, groups of simulated honest traffic that ship with the "
+       "package: none once the log has 300 of its own"),
 )  # fmt: skip
 
 CAMPAIGN: tuple[Feature, ...] = (*_SIZE, *_RATES, *_REST, *_RANKS)

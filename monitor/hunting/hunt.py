@@ -21,7 +21,7 @@ import polars as pl
 
 from monitor.archive import SCORES
 from monitor.campaigns.features import RATES
-from monitor.campaigns.graph import pairs_of, surprise
+from monitor.campaigns.graph import chance, shared_pairs, surprise
 from monitor.campaigns.kinds import GROUPS, KINDS
 from monitor.errors import BadInput, Problem
 
@@ -130,11 +130,12 @@ def _join(people: People, member: npt.NDArray[np.bool_], options: HuntOptions) -
     account, key = people.account[near], people.key[near]
     exact = _GROUP[people.kind[key]] == _BLOB
     joined = [np.unique(account[exact])]
-    pair, who, expected = pairs_of(account, key, people.df, people.kind, people.tenants)
+    pair, who, _ = shared_pairs(account, key, people.df, people.kind)
     if not len(pair):
         return np.concatenate(joined), 0, 0, options.margin_bits
     frame = pl.DataFrame({
-        "pair": pair, "who": who, "expected": expected, "tenant": people.tenant[who], "member": member[who],
+        "pair": pair, "who": who, "expected": chance(pair, people.df, people.tenants),
+        "tenant": people.tenant[who], "member": member[who],
     })  # fmt: skip
     held = (
         frame.lazy().group_by("pair")

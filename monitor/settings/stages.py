@@ -235,6 +235,10 @@ class CampaignsSettings(Section):
         "one edge by chance in 256 rebuilds."
     )  # fmt: skip
     least_tenants: int = Field(default=3, ge=2, le=1_000, description="Unrelated tenants that make a candidate.")
+    shipped_calibration: bool = Field(
+        default=True, description="Groups of simulated honest traffic stand in until the log has 300 of its own; "
+        "each alert says how many. Off: medium at most until there are 100."
+    )  # fmt: skip
     idle_s: float = Field(
         default=60.0, ge=1, le=DAY_S, description="A partition with nothing to read for so long holds no step back."
     )

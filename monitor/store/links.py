@@ -2,7 +2,7 @@
 
 :class:`LinkStore` is the edge; :class:`MemoryLinkStore` and ``redis_links`` implement it and pass one contract
 suite. A blob is immutable: the same step and partition always has the same bytes, so writing it again changes
-nothing. A store knows nothing of what is in one.
+nothing; in memory it stays an object and is never encoded. A store knows nothing of what is in one.
 """
 
 from __future__ import annotations
@@ -14,11 +14,27 @@ Place = tuple[int, int]
 """(step, partition)."""
 
 
+class Encodes(Protocol):
+    """A blob that is not bytes yet: a store that keeps it in this process never asks for them."""
+
+    def encode(self) -> bytes:
+        """The same bytes each time."""
+
+
+Body = bytes | Encodes
+
+
+def bytes_of(body: Body) -> bytes:
+    """The blob as it travels."""
+    return body if isinstance(body, bytes) else body.encode()
+
+
+
 class LinkStore(Protocol):
     """Blobs by step and partition, and how far each partition has come."""
 
-    def put(self, blobs: Sequence[tuple[int, int, bytes]], marks: Mapping[int, int]) -> None:
-        """Write blobs (step, partition, bytes), then say that every step before ``marks[partition]`` is complete.
+    def put(self, blobs: Sequence[tuple[int, int, Body]], marks: Mapping[int, int]) -> None:
+        """Write blobs (step, partition, body), then say that every step before ``marks[partition]`` is complete.
 
         Raises SinkBusy where the store does not answer; whatever was written then may be written again.
         """
@@ -29,8 +45,8 @@ class LinkStore(Protocol):
     def steps(self, taken: Mapping[int, int], before: int) -> dict[int, list[Place]]:
         """Places of the blobs of steps under ``before`` and over ``taken`` of their partition, by step."""
 
-    def read(self, places: Sequence[Place]) -> list[bytes]:
-        """The blobs at these places, in the order given."""
+    def read(self, places: Sequence[Place]) -> Sequence[Body]:
+        """The blobs at these places, in the order given: as they were put, or their bytes."""
 
     def idle(self, partition: int) -> None:
         """A partition has nothing more to come for now: steps do not wait for it until its mark is put again."""
@@ -40,10 +56,10 @@ class MemoryLinkStore:
     """A store that ends with the process: backtests, and the model that the contract suite compares with."""
 
     def __init__(self) -> None:
-        self._blobs: dict[Place, bytes] = {}
+        self._blobs: dict[Place, Body] = {}
         self._marks: dict[int, int] = {}
 
-    def put(self, blobs: Sequence[tuple[int, int, bytes]], marks: Mapping[int, int]) -> None:
+    def put(self, blobs: Sequence[tuple[int, int, Body]], marks: Mapping[int, int]) -> None:
         """See :class:`LinkStore`."""
         self._blobs.update({(step, partition): body for step, partition, body in blobs})
         self._marks.update(marks)
@@ -61,7 +77,7 @@ class MemoryLinkStore:
                 out.setdefault(step, []).append((step, partition))
         return out
 
-    def read(self, places: Sequence[Place]) -> list[bytes]:
+    def read(self, places: Sequence[Place]) -> list[Body]:
         """See :class:`LinkStore`."""
         return [self._blobs[at] for at in places]
 

@@ -20,7 +20,7 @@ import redis
 from redis.exceptions import RedisError
 
 from monitor.errors import SinkBusy
-from monitor.store.links import Place
+from monitor.store.links import Body, Place, bytes_of
 from monitor.store.manifest import digest
 from monitor.store.redis_link import RedisOptions, Reply, connect, remedy
 
@@ -39,12 +39,12 @@ class RedisLinkStore:
         self._prefix = f"{prefix}:{{links:{digest(scope.encode())[:16]}}}"
         self._ttl_s = ttl_s
 
-    def put(self, blobs: Sequence[tuple[int, int, bytes]], marks: Mapping[int, int]) -> None:
+    def put(self, blobs: Sequence[tuple[int, int, Body]], marks: Mapping[int, int]) -> None:
         """See :class:`~monitor.store.links.LinkStore`."""
         with self._explained():
             pipe = self._client.pipeline(transaction=False)
             for step, partition, body in blobs:
-                pipe.set(self._key("blob", partition, step), body, ex=self._ttl_s)
+                pipe.set(self._key("blob", partition, step), bytes_of(body), ex=self._ttl_s)
                 pipe.hset(self._key("index", partition), str(step), "1")
                 pipe.expire(self._key("index", partition), self._ttl_s)
             pipe.execute()

@@ -92,17 +92,23 @@ def test_links_alone_stay_low(rules: RuleSet) -> None:
 
 def test_it_is_written_again_for_growth_rules_and_time_only(rules: RuleSet) -> None:
     alerts = stage(rules)
-    first = one(alerts.decide([judged(rules, "campaign-harvest")], (), T0))
-    assert alerts.decide([judged(rules, "campaign-harvest")], (), T0 + STEP_MS) == []
-    assert alerts.decide([judged(rules, "campaign-harvest", members=13)], (), T0 + 2 * STEP_MS) == []
-    grown = one(alerts.decide([judged(rules, "campaign-harvest", members=15)], (), T0 + 3 * STEP_MS))
-    joined = one(alerts.decide([judged(rules, "campaign-harvest", "campaign-synchronised", members=15)], (),
+    first = one(alerts.decide([judged(rules, "campaign-harvest", members=100)], (), T0))
+    assert alerts.decide([judged(rules, "campaign-harvest", members=100)], (), T0 + STEP_MS) == []
+    assert alerts.decide([judged(rules, "campaign-harvest", members=101)], (), T0 + 2 * STEP_MS) == []
+    grown = one(alerts.decide([judged(rules, "campaign-harvest", members=102)], (), T0 + 3 * STEP_MS))
+    joined = one(alerts.decide([judged(rules, "campaign-harvest", "campaign-synchronised", members=102)], (),
                                T0 + 4 * STEP_MS))  # fmt: skip
-    later = one(alerts.decide([judged(rules, "campaign-harvest", members=16)], (), T0 + 11 * STEP_MS))
+    later = one(alerts.decide([judged(rules, "campaign-harvest", members=103)], (), T0 + 11 * STEP_MS))
     assert [a.revision for a in (first, grown, joined, later)] == [1, 2, 3, 4]
     assert {a.alert_id for a in (first, grown, joined, later)} == {first.alert_id}
     assert later.raised_at == first.raised_at
     assert joined.families == ["content", "linkage", "timing"]
+
+
+def test_each_new_member_of_a_small_core_is_named_at_once(rules: RuleSet) -> None:
+    alerts = stage(rules)
+    alerts.decide([judged(rules, "campaign-harvest")], (), T0)
+    assert one(alerts.decide([judged(rules, "campaign-harvest", members=13)], (), T0 + STEP_MS)).accounts[-1] == "a12"
 
 
 def test_silence_closes_it_in_event_time(rules: RuleSet) -> None:

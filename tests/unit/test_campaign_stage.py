@@ -10,10 +10,10 @@ import pytest
 from campaign_world import FIRST, STEP_MS, Act, blob, campaign, people
 
 from monitor.campaigns import COLUMNS, CampaignOptions, CampaignStage, Candidates, StepBlob
-from monitor.campaigns.calibrate import RANKED, ranks
+from monitor.campaigns.calibrate import ENOUGH, RANKED, ranks
 from monitor.campaigns.graph import surprise
 from monitor.campaigns.registry import Registry
-from monitor.campaigns.sync import observed_and_expected
+from monitor.campaigns.sync import activity, observed_and_expected
 from monitor.features.campaign_catalogue import CAMPAIGN
 
 
@@ -184,9 +184,10 @@ def test_accounts_that_fire_together_stand_out_from_a_common_clock() -> None:
         acts = [Act(f"c{i}", ticks=t) for i, t in enumerate(ticks)]
         acts += [Act(f"x{i}", ticks=t) for i, t in enumerate(crowd)]
         step = blob(0, acts)
-        rows = {name: i for i, name in enumerate(step.accounts["account"])}
-        mine = {rows[f"c{i}"] for i in range(len(ticks))}
-        seen, expected, _ = observed_and_expected([step], lambda s: np.array([rows[n] for n in s]), mine)
+        acting = activity([step], [np.arange(len(step.accounts))])
+        assert acting is not None
+        mine = step.accounts["account"].str.starts_with("c").to_numpy()
+        seen, expected, _ = observed_and_expected(acting, mine)
         return seen / expected
 
     spread = [1 << (i * 7 % 60) for i in range(120)]
@@ -234,3 +235,56 @@ def test_a_blob_comes_back_as_it_was() -> None:
     assert again.accounts.equals(one.accounts)
     assert again.links.equals(one.links)
     assert again.encode() == one.encode()
+
+
+def latecomer(name: str, **links: int) -> Act:
+    return Act(name, links={kind: [value] for kind, value in links.items()}, sums={"n_harvest": 3}, created_days=200.0)
+
+
+def test_a_latecomer_without_a_shared_pair_joins_a_known_campaign_at_once() -> None:
+    """He brings one of the campaign's cards and another's address: nobody held the two together before."""
+    stage = CampaignStage()
+    first = campaign(6) + campaign(6, "d", 910_000)
+    for act in first[6:]:
+        act.links["client_build"], act.links["template_opening"] = [900_002], [900_003]
+    found = stage.step(FIRST, [blob(0, people(400) + first)], None)
+    assert found is not None
+    assert len(found.findings) == 1
+    late = latecomer("late", payment=900_000, egress_prefix=910_001, template_opening=900_003)
+    after = stage.step(FIRST + 1, [blob(1, [late])], None)
+    assert after is not None
+    assert not after.whole
+    assert {m.account: m.tier for f in after.findings.values() for m in f.members}["late"] == "core"
+
+
+def test_one_value_of_a_campaign_joins_nobody_to_it() -> None:
+    stage = CampaignStage()
+    stage.step(FIRST, [blob(0, people(400) + campaign(12))], None)
+    stranger = latecomer("x", egress_prefix=900_001)
+    copies = latecomer("y", client_build=900_002, template_opening=900_003)
+    assert stage.step(FIRST + 1, [blob(1, [stranger, copies])], None) is None
+
+
+def test_between_rebuilds_a_restart_goes_on_the_same() -> None:
+    stage, copy = CampaignStage(), CampaignStage()
+    stage.step(FIRST, [blob(0, people(400) + campaign(12))], None)
+    copy.load(stage.dump())
+    late = [latecomer("late", payment=900_000, egress_prefix=900_001, template_opening=900_003)]
+    one, other = (s.step(FIRST + 1, [blob(1, late)], None) for s in (stage, copy))
+    assert one is not None
+    assert other is not None
+    assert one.rows.equals(other.rows)
+    assert one.findings == other.findings
+    assert stage.dump() == copy.dump()
+
+
+def test_what_ships_stands_in_for_groups_that_are_not_there_and_is_told() -> None:
+    row = judged(people(400) + campaign(12)).rows.row(0, named=True)
+    alone = judged(people(400) + campaign(12), CampaignStage(CampaignOptions(shipped_calibration=False))).rows
+    live = alone.row(0, named=True)["calibration_groups"]
+    assert row["calibration_groups"] == ENOUGH
+    assert row["calibration_shipped"] == ENOUGH - live
+    assert alone.row(0, named=True)["calibration_shipped"] == 0
+    assert row["harvest_quantile"] is not None
+    assert alone.row(0, named=True)["harvest_quantile"] is None
+    assert row["pivot_quantile"] is None, "only the day's own traffic says what is usual"

@@ -1,0 +1,100 @@
+"""Who joins a campaign that is known already: an account's values weighed against the campaign's, one by one.
+
+A component needs a *pair* of values that three tenants hold. A latecomer often has no such pair: he brings one card of
+the campaign's and one address of hers, which nobody held together before. Against a known campaign of ``n`` tenants
+each of its values ``v`` says how much likelier its holder is one of hers: ``log2(P(v | member) / P(v | other))``, with
+half a tenant added to what is not seen. The rarest value of each group of kinds counts, software and templates being
+one (a vendor's prompt brings its templates along); with the prior ``log2(n / N)`` the sum is the log odds, and it must
+reach the margin, over two groups of which one is attested. Who belongs to a campaign already stays for less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from monitor.campaigns.graph import LEAST_SHARED, Shared
+from monitor.campaigns.kinds import GROUPS, KINDS
+
+I64 = npt.NDArray[np.int64]
+
+MORE_BITS = 2.0
+"""Beyond the margin of an edge. In two simulated worlds strangers came to 8.1 bits, latecomers to 9.2 and more."""
+LESS_BITS = 2.0
+"""Under the margin of an edge, for those who stay: a victim of key theft brings new networks of his own every day."""
+_SOFTWARE = GROUPS.index("software")
+_GROUP_OF = {code: _SOFTWARE if kind.group == "template" else kind.group_code for code, kind in enumerate(KINDS)}
+_ATTESTED = [code for code, kind in enumerate(KINDS) if kind.attested]
+_EXACT = [code for code, kind in enumerate(KINDS) if kind.family == "replay"]
+TABLE = {
+    "campaign": pl.Int64(), "kind": pl.UInt8(), "value": pl.UInt64(), "df": pl.Int64(), "held": pl.Int64(),
+    "bits": pl.Float64(), "prior": pl.Float64(),
+}  # fmt: skip
+"""What is known of each campaign's values since the last rebuild: tenants that hold one, in all and in the campaign."""
+
+
+def values_of(groups: Sequence[I64], shared: Shared, tenant: npt.NDArray[np.int32]) -> pl.DataFrame:
+    """Values that three tenants of a group hold and what each says of its holder; ``campaign``: the group's number."""
+    if not groups:
+        return pl.DataFrame(schema=TABLE)
+    numbers = np.repeat(np.arange(len(groups)), [len(g) for g in groups])
+    size = np.array([len(np.unique(tenant[g])) for g in groups], np.float64)
+    accounts = pl.DataFrame({"campaign": numbers, "account": np.concatenate(groups).astype(np.uint32)})
+    held = (
+        shared.rows.lazy().join(accounts.lazy(), on="account", how="inner").group_by("campaign", "key")
+        .agg(held=pl.col("tenant").n_unique().cast(pl.Int64), kind=pl.col("kind").first())
+        .filter((pl.col("held") >= LEAST_SHARED) | (pl.col("kind").is_in(_EXACT) & (pl.col("held") >= 2)))
+        .sort("campaign", "key").collect(engine="in-memory")
+    )  # fmt: skip
+    key, mine = held["key"].to_numpy(), held["held"].to_numpy().astype(np.float64)
+    n = size[held["campaign"].to_numpy()]
+    outside = (shared.df[key] - mine + 0.5) / np.maximum(shared.tenants - n + 1.0, 1.0)
+    prior = np.log2(n / shared.tenants)
+    return held.select(
+        pl.col("campaign").cast(pl.Int64), kind=pl.Series(shared.kind[key], dtype=pl.UInt8),
+        value=pl.Series(shared.value[key]),
+        df=pl.Series(shared.df[key]), held=pl.col("held"),
+        bits=pl.Series(np.round(np.log2(mine / n / outside), 6)), prior=pl.Series(np.round(prior, 6)),
+    )  # fmt: skip
+
+
+def adopted(
+    values: pl.DataFrame, links: pl.DataFrame, margin_bits: float, before: npt.NDArray[np.int64] | None = None
+) -> pl.DataFrame:
+    """``account`` and ``campaign`` of those among ``links`` (account, kind, value) whose log odds reach the margin: of
+    the campaign that they fit best. ``before``: accounts that belonged to one at the last rebuild."""
+    stays = pl.col("account").is_in(pl.Series(np.zeros(0) if before is None else before, dtype=pl.UInt32).implode())
+    least = pl.when(stays).then(margin_bits - LESS_BITS).otherwise(margin_bits + MORE_BITS)
+    of_group = pl.col("kind").replace_strict(_GROUP_OF, return_dtype=pl.UInt8)
+    return (
+        links.lazy().select("account", "kind", "value")
+        .join(values.lazy().filter(pl.col("bits") > 0), on=["kind", "value"], how="inner")
+        .with_columns(group=of_group, attested=pl.col("kind").is_in(_ATTESTED))
+        .group_by("account", "campaign", "group")
+        .agg(pl.col("bits").max(), pl.col("attested").any(), pl.col("prior").first())
+        .group_by("account", "campaign")
+        # a grouped sum adds up in an order of its own: rounded before anything is compared
+        .agg((pl.col("bits").sum() + pl.col("prior").first()).round(6), pl.col("attested").any(), groups=pl.len())
+        .filter((pl.col("groups") >= 2) & pl.col("attested") & (pl.col("bits") >= least))
+        .sort("account", "bits", "campaign", descending=[False, True, False])
+        .unique("account", keep="first", maintain_order=True)
+        .select("account", "campaign").collect(engine="in-memory")
+    )  # fmt: skip
+
+
+def shared_of(values: pl.DataFrame, links: pl.DataFrame, tenant: npt.NDArray[np.int32], tenants: int) -> Shared:
+    """``links`` of some accounts in ``values``, in the form that the whole graph has them in."""
+    table = values.select("kind", "value", "df").unique().sort("kind", "value").with_row_index("key")
+    rows = (
+        links.with_columns(tenant=pl.Series(tenant).gather(links["account"]))
+        .join(table, on=["kind", "value"], how="inner").sort("account", "key")
+        .select("account", "key", "kind", "df", "tenant", "count", "first")
+    )  # fmt: skip
+    return Shared(
+        rows, rows["account"].to_numpy().astype(np.int64), rows["key"].to_numpy().astype(np.int64),
+        table["kind"].to_numpy().astype(np.int64), table["value"].to_numpy(), table["df"].to_numpy().astype(np.int64),
+        tenants,
+    )  # fmt: skip
