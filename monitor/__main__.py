@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 
 import typer
@@ -33,8 +34,9 @@ def _options(
     pass
 
 
+@functools.cache
 def build() -> typer.Typer:
-    """The whole application."""
+    """The whole application. Put together once: the commands' own applications are module-wide."""
     from .cli import (
         backtest,
         casework,

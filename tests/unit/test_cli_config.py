@@ -12,6 +12,7 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
+from monitor.__main__ import build
 from monitor.cli import config, doctor
 from monitor.cli.doctor import Finding, Probe, doctor_command, exit_code, run_probes
 from monitor.errors import DependencyDown, MonitorError
@@ -167,3 +168,10 @@ def test_doctor_sees_a_taken_port_and_a_directory_it_may_not_write(tmp_path: Pat
     redis = load_settings(None, {"MONITOR__CHECKPOINT__STORE": "redis", "MONITOR__HTTP__ENABLED": "false"})
     assert [probe.name for probe in doctor.local_probes(redis)] == ["packages", "settings"]
     assert masked(redis)["checkpoint"]["store"] == "redis"
+
+
+def test_putting_the_command_line_together_again_adds_nothing_to_it():
+    once = typer.main.get_command(build())
+    again = typer.main.get_command(build())
+    assert sorted(once.commands) == sorted(again.commands)
+    assert len(build().registered_commands) == len({c.name for c in build().registered_commands})
