@@ -21,6 +21,7 @@ from prometheus_client import generate_latest
 from typer.testing import CliRunner, Result
 
 from monitor.__main__ import build
+from monitor.cli import common
 from monitor.alerts import FileSink
 from monitor.records import Alert
 from monitor.settings import RedisSettings
@@ -95,7 +96,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "1000")  # so that no cell is folded
+    # So that no cell is folded. Not by COLUMNS alone: the console keeps what that was when it was made.
+    monkeypatch.setattr(common.out, "_width", 1_000)
 
 
 def call(*arguments: object) -> Result:

@@ -218,7 +218,9 @@ def test_the_two_commands_stand_where_ci_looks_for_them() -> None:
         constraints = re.search(r"-r (\S+)", command)
         assert constraints
         assert "--hash=sha256:" in (ROOT / constraints[1]).read_text()
-        assert command.endswith("monitor demo" if name == "main" else "python -m pytest")
+        assert command.rpartition(" && ")[2].startswith(
+            ".venv/bin/monitor demo" if name == "main" else ".venv/bin/python -m pytest"
+        )
 
 
 def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
