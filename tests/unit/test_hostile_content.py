@@ -21,8 +21,8 @@ from prometheus_client import generate_latest
 from typer.testing import CliRunner, Result
 
 from monitor.__main__ import build
-from monitor.cli import common
 from monitor.alerts import FileSink
+from monitor.cli import common
 from monitor.records import Alert
 from monitor.settings import RedisSettings
 from monitor.store.redis_link import RedisOptions
