@@ -98,8 +98,8 @@ def _holders(ids: I32, whose: I32, several: npt.NDArray[np.bool_], count: int) -
     more than one)."""
     out = np.bincount(ids[~several], minlength=count)
     if several.any():
-        pairs = np.unique(ids[several].astype(np.int64) << 32 | whose[several])
-        out += np.bincount(pairs >> 32, minlength=count)
+        row, tenant = ids[several].astype(np.uint64), whose[several].astype(np.uint64)
+        out += np.bincount(ids[several][number(row, tenant, table_bits(len(row)))[1]], minlength=count)
     return out
 
 

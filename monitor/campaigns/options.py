@@ -11,7 +11,8 @@ from typing import Protocol
 class CampaignOptions:
     """Times are of event time. ``margin_bits``: surprise over log2 of the pairs looked at; 8 bits are one edge by
     chance in 256 rebuilds. ``rebuild_s`` is the longest time between two rebuilds, ``growth`` the share of new links
-    that brings one forward. ``least_tenants`` unrelated tenants make a candidate.
+    that brings one forward (up to five times as much where there are more than 100,000). ``least_tenants`` unrelated
+    tenants make a candidate.
     ``shipped_calibration``: groups of simulated honest traffic stand in for live ones until there are enough."""
 
     step_s: int = 600
