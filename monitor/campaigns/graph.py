@@ -18,12 +18,9 @@ import polars as pl
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from monitor.campaigns.kernels import number, repeated_pairs, table_bits
+from monitor.campaigns.kernels import I32, I64, U64, number, repeated_pairs, table_bits
 from monitor.campaigns.kinds import KINDS
 
-I64 = npt.NDArray[np.int64]
-I32 = npt.NDArray[np.int32]
-U64 = npt.NDArray[np.uint64]
 F64 = npt.NDArray[np.float64]
 
 LEAST_SHARED = 3
