@@ -57,6 +57,7 @@ class Campaigns:
     _told: dict[int, int] = field(default_factory=dict)
     _recent: list[StepBlob] = field(default_factory=list)
     _resting: set[int] = field(default_factory=set)
+    _said: list[Alert] = field(default_factory=list)
     _snapshot: bytes = b""
     _snapped: int = -1
 
@@ -106,10 +107,12 @@ class Campaigns:
         self._told = marks
 
     def work(self, rules: RuleSet, facts: Facts) -> list[Alert]:
-        """Every step that is complete, in order: the alerts. For the owner of partition 0."""
-        alerts: list[Alert] = []
+        """Every step that is complete, in order: the alerts. For the owner of partition 0.
+
+        May raise what the store raises; what was worked until then is returned by the next call.
+        """
         if not self.enabled:
-            return alerts
+            return []
         marks = self.store.marks()
         ready = min(marks.values(), default=-1)
         while True:
@@ -122,12 +125,11 @@ class Campaigns:
             late = [at for s in sorted(waiting) if s <= step for at in waiting[s]]
             read = self.store.read(late)
             blobs = [b if isinstance(b, StepBlob) else StepBlob.decode(bytes_of(b)) for b in read]
-            alerts += self._one(step, blobs, rules, facts)
+            self._said += self._one(step, blobs, rules, facts)
             for at_step, partition in late:
                 self.taken[partition] = max(self.taken.get(partition, -1), at_step)
             self.next_step = step + 1
-            if self._snapped < 0 or (step - self._snapped) * self.step_ms >= SNAPSHOT_S * 1000:
-                self._snapshot, self._snapped = self._dump(), step
+        alerts, self._said = self._said, []
         return alerts
 
     def _one(self, step: int, blobs: Sequence[StepBlob], rules: RuleSet, facts: Facts) -> list[Alert]:
@@ -158,6 +160,8 @@ class Campaigns:
 
     def dump(self, partition: int) -> bytes:
         """The partition's open step; with partition 0 the snapshot of the campaigns too."""
+        if partition == LEADER:
+            self._take_snapshot()
         values = {
             "open": self.collector.dump(partition), "mark": self._marks.get(partition, 0),
             "campaigns": self._snapshot if partition == LEADER else b"",
@@ -185,7 +189,14 @@ class Campaigns:
             self.hold = HoldState(self.step_ms / 1000)
             self.alerts.forget()
             self.judged = (0, 0)
-            self.next_step, self.taken, self._snapshot, self._snapped = -1, {}, b"", -1
+            self.next_step, self.taken, self._snapshot, self._snapped, self._said = -1, {}, b"", -1, []
+
+    def _take_snapshot(self) -> None:
+        """A new one where the last is an hour of event time old; not while alerts wait for their sink."""
+        step = self.next_step - 1
+        old = self._snapped < 0 or (step - self._snapped) * self.step_ms >= SNAPSHOT_S * 1000
+        if self.next_step >= 0 and old and not self._said:
+            self._snapshot, self._snapped = self._dump(), step
 
     def _dump(self) -> bytes:
         values = {

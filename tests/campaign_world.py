@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from monitor.campaigns import StepBlob
-from monitor.campaigns.collect import TOTALS
 from monitor.campaigns.kinds import CODE
 from monitor.campaigns.sums import NAMES
+from monitor.campaigns.tally import TOTALS
 
 STEP_MS = 600_000
 FIRST = 2_900_000

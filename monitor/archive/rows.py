@@ -8,9 +8,9 @@ from __future__ import annotations
 import polars as pl
 
 from monitor.campaigns.blob import StepBlob
-from monitor.campaigns.collect import TOTALS
 from monitor.campaigns.kinds import CODE, KINDS, TEMPLATES
 from monitor.campaigns.sums import NAMES
+from monitor.campaigns.tally import TOTALS
 
 SCORES = (
     "classifier_distillation", "classifier_resale", "classifier_account_farm", "classifier_stolen_key",

@@ -14,19 +14,19 @@ KIND, VERSION = "links", 1
 TABLES = ("accounts", "links", "models")
 
 
-def frames_to_bytes(frames: dict[str, pl.DataFrame], values: object) -> bytes:
+def frames_to_bytes(frames: dict[str, pl.DataFrame], values: object, kind: str = KIND) -> bytes:
     """Named frames as one blob; equal frames give equal bytes."""
     arrays = {}
     for name, frame in frames.items():
         body = io.BytesIO()
         frame.rechunk().write_ipc(body, compression="uncompressed")
         arrays[name] = np.frombuffer(body.getvalue(), np.uint8)
-    return pack(KIND, VERSION, arrays, values)
+    return pack(kind, VERSION, arrays, values)
 
 
-def frames_of_bytes(blob: bytes) -> tuple[dict[str, pl.DataFrame], object]:
+def frames_of_bytes(blob: bytes, kind: str = KIND) -> tuple[dict[str, pl.DataFrame], object]:
     """Raises StateUnreadable for bytes of another kind or version."""
-    arrays, values = unpack(KIND, VERSION, blob)
+    arrays, values = unpack(kind, VERSION, blob)
     return {name: pl.read_ipc(io.BytesIO(body.tobytes())) for name, body in arrays.items()}, values
 
 

@@ -74,6 +74,43 @@ def merged(ids: I32, groups: int, count: I64, first: I32, last: I32) -> tuple[I6
 
 
 @njit
+def folded(
+    ids: I32, groups: int, low: I64, high: I64, bits: U64, key: U64, totals: I64, sums: I32
+) -> tuple[I64, I64, U64, I64, I64, I32]:
+    """Of the rows of each number: the smallest of ``low``, the largest of ``high``, the union of ``bits``, the row with
+    the smallest ``key`` (the first of them), the sums of ``totals`` and ``sums``."""
+    lows = np.empty((groups, low.shape[1]), np.int64)
+    highs = np.empty((groups, high.shape[1]), np.int64)
+    best = np.full(groups, -1, np.int64)
+    union = np.zeros(groups, np.uint64)
+    total = np.zeros((groups, totals.shape[1]), np.int64)
+    summed = np.zeros((groups, sums.shape[1]), np.int32)
+    for i in range(len(ids)):
+        g = ids[i]
+        fresh = best[g] < 0
+        if fresh or key[i] < key[best[g]]:
+            best[g] = i
+        for c in range(low.shape[1]):
+            lows[g, c] = low[i, c] if fresh else min(lows[g, c], low[i, c])
+            highs[g, c] = high[i, c] if fresh else max(highs[g, c], high[i, c])
+        union[g] |= bits[i]
+        for c in range(totals.shape[1]):
+            total[g, c] += totals[i, c]
+        for c in range(sums.shape[1]):
+            summed[g, c] += sums[i, c]
+    return lows, highs, union, best, total, summed
+
+
+@njit
+def counted(ids: I32, groups: int, count: I32) -> I32:
+    """Sum of ``count`` of the rows of each number."""
+    total = np.zeros(groups, np.int32)
+    for i in range(len(ids)):
+        total[ids[i]] += count[i]
+    return total
+
+
+@njit
 def _rarest(start: int, end: int, key: I64, df: I64, group: I64, chosen: I64, filled: I64) -> None:
     """The ``A_GROUP`` rarest keys of each group among links [start, end), into ``chosen`` [groups, A_GROUP]."""
     filled[:] = 0
@@ -150,5 +187,8 @@ def repeated_pairs(
 def _warm() -> None:
     one = np.zeros(1, np.int64)
     ids, _ = number(np.zeros(1, np.uint64), np.zeros(1, np.uint64), 4)
+    counted(ids, 1, np.zeros(1, np.int32))
+    wide, narrow = np.zeros((1, 2), np.int64), np.zeros((1, 1), np.int32)
+    folded(ids, 1, wide, wide, np.zeros(1, np.uint64), np.zeros(1, np.uint64), wide, narrow)
     merged(ids, 1, one, np.zeros(1, np.int32), np.zeros(1, np.int32))
     repeated_pairs(one, one, np.full(1, 3), one, np.ones(1, np.bool_))

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import polars as pl
 
 from monitor.archive import SCORES, kind_of, scan
-from monitor.campaigns.collect import TOTALS
 from monitor.campaigns.kinds import CODE, COHORT_MS
 from monitor.campaigns.sums import NAMES
+from monitor.campaigns.tally import TOTALS
 
 I64 = npt.NDArray[np.int64]
 _SUMMED = (*TOTALS, *NAMES)

@@ -15,9 +15,9 @@ import numpy as np
 import polars as pl
 
 from monitor.campaigns import CampaignStage, StepBlob
-from monitor.campaigns.collect import TOTALS
 from monitor.campaigns.kinds import CODE
 from monitor.campaigns.sums import NAMES
+from monitor.campaigns.tally import TOTALS
 from monitor.jit import warm_all
 
 STEP_MS, FIRST = 600_000, 2_900_000

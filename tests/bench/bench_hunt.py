@@ -18,9 +18,9 @@ import polars as pl
 from monitor.archive import Archive, scan
 from monitor.backtest import peak_rss_mb
 from monitor.campaigns import StepBlob
-from monitor.campaigns.collect import TOTALS
 from monitor.campaigns.kinds import CODE, KINDS
 from monitor.campaigns.sums import NAMES
+from monitor.campaigns.tally import TOTALS
 from monitor.hunting import hunt, load
 
 STEP_MS = 600_000

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from monitor.campaigns import LinkCollector, StepBlob, sums
-from monitor.campaigns.collect import TEMPLATES_A_STEP
 from monitor.campaigns.kinds import CODE
+from monitor.campaigns.tally import TEMPLATES_A_STEP
 from monitor.features.aggregates import narrow_expressions
 from monitor.records import EVENT_SCHEMA
 from monitor.wiring import CODES, TEXT
