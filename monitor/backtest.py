@@ -16,6 +16,7 @@ from typing import Any
 
 from monitor.ahead import Ahead
 from monitor.alerts import Sink
+from monitor.beside import Beside
 from monitor.decode import NATIVE, Reader, read_message
 from monitor.errors import NothingReadable
 from monitor.observe import Inactive
@@ -76,15 +77,18 @@ def backtest(
         sink.send(alerts)
 
     counts = pipeline.observe.counts
-    with Ahead() as ahead:
+    with Ahead() as ahead, Beside() as beside:
         while not source.finished or ahead.busy:
             batch = source.poll(MAX_RECORDS, 0.0)
             prepared = ahead.swap(pipeline, batch) if len(batch) else ahead.result()
             if prepared is not None:
                 write(pipeline.take(prepared).alerts)
-                write(pipeline.work_campaigns())
+                write(pipeline.campaigns_raised(beside.result()))
+                pipeline.publish_campaigns()
+                beside.begin(pipeline.campaign_pass())
                 progress(counts.events, sum(tally.values()))
-    write(pipeline.finish().alerts)
+        write(pipeline.finish().alerts)
+        write(pipeline.campaigns_raised(beside.result()))
     write(pipeline.work_campaigns())
     sink.flush()
     if not counts.decoded:

@@ -58,6 +58,7 @@ class Campaigns:
     _recent: list[StepBlob] = field(default_factory=list)
     _resting: set[int] = field(default_factory=set)
     _said: list[Alert] = field(default_factory=list)
+    _rules: RuleSet | None = None
     _snapshot: bytes = b""
     _snapped: int = -1
 
@@ -106,13 +107,18 @@ class Campaigns:
             self.store.idle(partition)
         self._told = marks
 
-    def work(self, rules: RuleSet, facts: Facts) -> list[Alert]:
+    def work(self, rules: RuleSet, facts: Facts, versions: Mapping[str, str] | None = None) -> list[Alert]:
         """Every step that is complete, in order: the alerts. For the owner of partition 0.
 
         May raise what the store raises; what was worked until then is returned by the next call.
         """
         if not self.enabled:
             return []
+        if rules is not self._rules:
+            if self._rules is not None and versions is not None:
+                self.alerts.use(rules.policy, rules.rules, versions)
+            self._rules = rules
+        own = {(b.step, b.partition): b for b in self._recent}
         marks = self.store.marks()
         ready = min(marks.values(), default=-1)
         while True:
@@ -123,8 +129,9 @@ class Campaigns:
             if step >= ready:
                 break  # blobs of steps that were worked already wait for the next one
             late = [at for s in sorted(waiting) if s <= step for at in waiting[s]]
-            read = self.store.read(late)
-            blobs = [b if isinstance(b, StepBlob) else StepBlob.decode(bytes_of(b)) for b in read]
+            blobs = [own[at] for at in late if at in own]
+            read = self.store.read([at for at in late if at not in own])
+            blobs += [b if isinstance(b, StepBlob) else StepBlob.decode(bytes_of(b)) for b in read]
             self._said += self._one(step, blobs, rules, facts)
             for at_step, partition in late:
                 self.taken[partition] = max(self.taken.get(partition, -1), at_step)

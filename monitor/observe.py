@@ -81,7 +81,7 @@ class Observer:
         c.ignored += decoded.ignored
         c.fields |= present
         m.records.inc(len(batch))
-        m.record_bytes.inc(sum(len(v) for v in batch.values if v is not None))
+        m.record_bytes.inc(sum(map(len, filter(None, batch.values))))
         m.decoded.inc(len(decoded.frame))
         m.items_ignored.inc(decoded.ignored)
         m.unknown_fields.inc(decoded.unknown_fields)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -145,16 +145,31 @@ class Pipeline:
         self._link(closed, None)
         return Outcome(self._judge(closed))
 
-    def work_campaigns(self, leads: bool = True) -> list[Alert]:
-        """Publish this member's blobs and, where it ``leads``, work the steps that are complete: their alerts.
-
-        May raise what the store of links raises; nothing is lost, and the call can be made again.
-        """
+    def publish_campaigns(self) -> None:
+        """Hand this member's blobs over. May raise what the store of links raises; nothing is lost, call it again."""
         with self.observe.stage("campaigns"):
             self.campaigns.publish()
-            alerts = self.campaigns.work(self.rules, self.known) if leads else []
+
+    def campaign_pass(self) -> Callable[[], list[Alert]]:
+        """Work on the steps that are complete, for whoever owns partition 0: another thread may do it beside
+        :meth:`prepare` and :meth:`take`, but nothing else here meanwhile. May raise what the store of links raises."""
+        rules, versions, known = self.rules, self.versions, self.known
+
+        def work() -> list[Alert]:
+            with self.observe.stage("campaigns"):
+                return self.campaigns.work(rules, known, versions)
+
+        return work
+
+    def work_campaigns(self) -> list[Alert]:
+        """Publish, and work the steps that are complete, at once: their alerts."""
+        self.publish_campaigns()
+        return self.campaigns_raised(self.campaign_pass()())
+
+    def campaigns_raised(self, alerts: Sequence[Alert]) -> list[Alert]:
+        """Count what a pass raised."""
         self.observe.raised(alerts)
-        return alerts
+        return list(alerts)
 
     @property
     def components(self) -> Mapping[str, Component]:
@@ -284,7 +299,6 @@ class Pipeline:
         kept = {name: version for name, version in self.versions.items() if name != "corpora"}
         self.versions = {**kept, "rules": self.rules.hash, **self.sketcher.corpora.versions}
         self.alerts.use(self.rules.policy, self.rules.rules, self.versions)
-        self.campaigns.alerts.use(self.rules.policy, self.rules.rules, self.versions)
         self.observe.rules_in_force(self.rules)
 
     def _refresh_model(self) -> None:

@@ -5,7 +5,8 @@ state and offsets are written together, then the offsets are committed to Kafka.
 starts from the last checkpoint, reads the same records again and makes the same alerts.
 
 A batch is decoded and sketched in a thread while the loop takes in the one before it and polls the next: neither of
-those steps keeps state. Everything else happens on the loop's own thread, batch after batch, as if there were no other.
+those steps keeps state. Campaign steps are worked in a second thread beside the batch that follows, and waited for
+before anything reads or writes their state. Everything else happens on the loop's own thread, batch after batch.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Protocol
 
 from monitor.ahead import Ahead, split_batch
 from monitor.alerts import Sink
+from monitor.beside import Beside
 from monitor.campaigning import LEADER
 from monitor.checkpointing import Checkpointer
 from monitor.errors import DependencyDown, Fenced, MonitorError, SinkBusy
@@ -95,6 +97,7 @@ class Runner:
     done: Callable[[Source], bool] = lambda source: source.finished
     source: Source = field(init=False)
     _ahead: Ahead = field(default_factory=Ahead)
+    _beside: Beside = field(default_factory=Beside)
     began: float = 0.0
     _next: dict[int, int] = field(default_factory=dict)
     _lost: set[int] = field(default_factory=set)
@@ -126,11 +129,13 @@ class Runner:
             # The state may hold records whose alerts nobody got: handing it over would lose them.
             self._next.clear()
             self._ahead.forget()
+            self._beside.forget()
             raise
         finally:
             self.systemd.stopping()
             self.source.close()
             self._ahead.close()
+            self._beside.close()
             self.sink.close()
 
     def _turn(self) -> None:
@@ -154,8 +159,14 @@ class Runner:
         self._measure(now)
 
     def settle(self) -> None:
-        """Take in the batch that is being prepared, if one is: before partitions come or go, and before the end."""
+        """Take in the batch and the campaign steps that are under way: before partitions come or go, and the end."""
         self._take_in(self._ahead.result())
+        self._settle_campaigns()
+
+    def _settle_campaigns(self) -> None:
+        found: list[Alert] = []
+        self._patiently(lambda: found.extend(self._beside.result()))
+        self._deliver(self.pipeline.campaigns_raised(found))
 
     def _work_campaigns(self) -> None:
         """Publish what steps closed; the owner of partition 0 works those that every live partition has passed."""
@@ -165,9 +176,10 @@ class Runner:
                 self._quiet.pop(partition, None)
             elif now - self._quiet.setdefault(partition, now) >= self.options.idle_s:
                 self.pipeline.campaigns.rest(partition)
-        leads, found = LEADER in self.source.assigned, list[Alert]()
-        self._patiently(lambda: found.extend(self.pipeline.work_campaigns(leads)))
-        self._deliver(found)
+        self._settle_campaigns()
+        self._patiently(self.pipeline.publish_campaigns)
+        if LEADER in self.source.assigned:
+            self._beside.begin(self.pipeline.campaign_pass())
 
     def _take_in(self, prepared: Prepared | None) -> None:
         if prepared is None:
@@ -231,6 +243,8 @@ class Runner:
     def on_lost(self, partitions: frozenset[int]) -> None:
         """Partitions belong to another member already: nothing may be written."""
         self._ahead.leave_out(partitions)
+        if LEADER in partitions:
+            self._beside.forget()
         self._forget(partitions)
         self.pipeline.observe.telemetry.released(partitions, lost=True)
 
@@ -239,6 +253,7 @@ class Runner:
         self._last_checkpoint = time.monotonic()
         if not offsets:
             return
+        self._settle_campaigns()
         telemetry = self.pipeline.observe.telemetry
         began, before = time.monotonic(), self.checkpoints.bytes_written
         # Steps that closed since the last turn: the state that is written now has them no more.
@@ -394,6 +409,7 @@ class Runner:
         if now - self._last_measure < _MEASURE_S:
             return
         self._last_measure = now
+        self._settle_campaigns()
         telemetry = self.pipeline.observe.telemetry
         for partition, records in self.source.lag().items():
             telemetry.lag.labels(str(partition)).set(records)

@@ -1,0 +1,98 @@
+"""A pass of campaign steps beside the next batch: nothing is lost where a store is away, nor said twice."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import spine
+from campaign_world import FIRST, Act, blob, campaign, people
+
+from monitor.beside import Beside
+from monitor.campaigning import Campaigns
+from monitor.errors import SinkBusy
+from monitor.known import Known
+from monitor.records import Alert
+from monitor.store.links import MemoryLinkStore, Place
+
+
+class Flaky(MemoryLinkStore):
+    """Away when it is asked for steps for the ``fails``-th time."""
+
+    def __init__(self, fails: int):
+        super().__init__()
+        self.asked, self._fails = 0, fails
+
+    def steps(self, taken: dict[int, int], before: int) -> dict[int, list[Place]]:  # type: ignore[override]
+        self.asked += 1
+        if self.asked == self._fails:
+            raise SinkBusy("the store is away", 0.0)
+        return super().steps(taken, before)
+
+
+def fed(store: MemoryLinkStore) -> Campaigns:
+    """Three steps: a crowd, a campaign that turns up, and some more of it."""
+    out = spine.pipeline().campaigns
+    out.store = store
+    acts: list[list[Act]] = [people(400) + campaign(12), campaign(12), campaign(14)]
+    made = [blob(i, some) for i, some in enumerate(acts)]
+    store.put([(b.step, b.partition, b) for b in made], {0: FIRST + 3})
+    return out
+
+
+def test_what_was_raised_before_the_store_went_away_comes_with_the_next_call() -> None:
+    rules = spine.pipeline().rules
+    expected = fed(MemoryLinkStore()).work(rules, Known())
+    assert expected
+    flaky = fed(Flaky(3))
+    with pytest.raises(SinkBusy):
+        flaky.work(rules, Known())
+    assert flaky.work(rules, Known()) == expected
+    assert flaky.work(rules, Known()) == []
+
+
+def test_a_pass_that_found_the_store_away_is_made_again() -> None:
+    calls: list[int] = []
+
+    def work() -> list[Alert]:
+        calls.append(threading.get_ident())
+        if len(calls) == 1:
+            raise SinkBusy("away", 0.0)
+        return []
+
+    with Beside() as beside:
+        assert beside.result() == ()
+        beside.begin(work)
+        with pytest.raises(SinkBusy):
+            beside.result()
+        assert beside.result() == []
+        assert len(calls) == 2
+        assert calls[0] != threading.get_ident()
+        assert beside.result() == ()
+
+
+def test_a_pass_that_failed_otherwise_is_over() -> None:
+    def work() -> list[Alert]:
+        raise ValueError("a defect")
+
+    with Beside() as beside:
+        beside.begin(work)
+        with pytest.raises(ValueError, match="defect"):
+            beside.result()
+        assert beside.result() == ()
+
+
+def test_what_is_forgotten_is_waited_for_and_not_said() -> None:
+    go, done = threading.Event(), threading.Event()
+
+    def work() -> list[Alert]:
+        go.wait(10)
+        done.set()
+        return []
+
+    with Beside() as beside:
+        beside.begin(work)
+        go.set()
+        beside.forget()
+        assert done.is_set()
+        assert beside.result() == ()
