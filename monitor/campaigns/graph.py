@@ -66,7 +66,7 @@ def shared_values(links: pl.DataFrame, tenant: I32, most: float = 0.5) -> Shared
 
     ``links`` holds an account, kind and value once: account, kind, value, count, first.
     """
-    tenants = len(np.unique(tenant))
+    tenants = int((np.bincount(tenant) > 0).sum())
     kind, value = links["kind"].to_numpy(), links["value"].to_numpy()
     account = links["account"].to_numpy().astype(np.int64)
     whose = tenant[account]
@@ -125,20 +125,15 @@ def _significant(shared: Shared, tenant: I32, margin_bits: float) -> tuple[I64, 
     pair, who, single = shared_pairs(shared.account, shared.key, shared.df, shared.kind)
     if not len(pair):
         return none, none, 0, single, margin_bits
-    # the second key only matters where a tenant has several accounts, and costs as much as the first
-    order = np.lexsort((tenant[who], pair)) if len(np.unique(tenant)) < len(tenant) else np.argsort(pair)
-    pair, who = pair[order], who[order]
-    begins = np.append(True, pair[1:] != pair[:-1])
-    first = np.flatnonzero(begins)
-    new_tenant = begins | np.append(True, tenant[who[1:]] != tenant[who[:-1]])
-    held = np.add.reduceat(new_tenant.astype(np.int64), first).astype(np.float64)
+    ids, first = number(pair, np.zeros(len(pair), np.uint64), table_bits(len(pair)))
+    whose = tenant[who]
+    held = _holders(ids, whose, np.bincount(tenant)[whose] > 1, len(first)).astype(np.float64)
     looked_at = single + len(first)
     threshold = float(np.log2(looked_at)) + margin_bits
     expected = chance(pair[first], shared.df, shared.tenants)
     good = (held >= LEAST_SHARED) & (surprise(held, expected) >= threshold)
-    at = np.cumsum(begins) - 1
-    edge = good[at]
-    return who[edge], (np.cumsum(good) - 1)[at[edge]], int(good.sum()), looked_at, threshold
+    edge = good[ids]
+    return who[edge], (np.cumsum(good) - 1)[ids[edge]], int(good.sum()), looked_at, threshold
 
 
 def surprise(held: F64, expected: F64) -> F64:
