@@ -106,5 +106,5 @@ def _apart(everybody: int) -> pl.Expr:
     """Whether nearly all of a group hold an attested value that hardly anybody else does."""
     held, others = pl.col("held"), everybody - pl.col("tenants") + 1
     strangers = (pl.col("df") - held + 0.5) / others
-    likelier = (held / pl.col("tenants")) / strangers >= 2.0**APART_BITS
-    return pl.col("kind").is_in(_ATTESTED) & (held >= OF_GROUP * pl.col("tenants")) & likelier
+    likelier = held / pl.col("tenants") >= 2.0**APART_BITS * strangers
+    return pl.all_horizontal(pl.col("kind").is_in(_ATTESTED), held >= OF_GROUP * pl.col("tenants"), likelier)
