@@ -98,6 +98,11 @@ class PromptSketches:
         made = self._sketcher.sketch_texts(texts_of(texts), None, np.zeros(len(texts), np.int64), want=SCALARS)
         return made.shape
 
+    def signed(self, texts: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """Whether each text bears a known generator's signature, (n,)."""
+        made = self._sketcher.sketch_texts(texts_of(texts), None, np.zeros(len(texts), np.int64), want=SCALARS)
+        return made.generator > 0
+
     def grams(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint64]]:
         """Every 4-word gram once a text: its row, rising, and its keyed hash. To be counted at once, not kept."""
         held = texts_of(texts)

@@ -6,6 +6,9 @@ each of its values ``v`` says how much likelier its holder is one of hers: ``log
 half a tenant added to what is not seen. The rarest value of each group of kinds counts, software and templates being
 one (a vendor's prompt brings its templates along); with the prior ``log2(n / N)`` the sum is the log odds, and it must
 reach the margin, over two groups of which one is attested. Who belongs to a campaign already stays for less.
+
+The graph looks at each account's three rarest values of a group only, and a victim of key theft brings rarer ones of
+his own than the thief's. So at a rebuild the pairs of a campaign's *own* values are looked at in everybody.
 """
 
 from __future__ import annotations
@@ -16,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from monitor.campaigns.graph import LEAST_SHARED, Shared
-from monitor.campaigns.kinds import GROUPS, KINDS
+from monitor.campaigns.graph import LEAST_SHARED, Components, Shared, surprise
+from monitor.campaigns.kinds import CODE, GROUPS, KINDS
 
 I64 = npt.NDArray[np.int64]
 
@@ -25,9 +28,13 @@ MORE_BITS = 2.0
 """Beyond the margin of an edge. In two simulated worlds strangers came to 8.1 bits, latecomers to 9.2 and more."""
 LESS_BITS = 2.0
 """Under the margin of an edge, for those who stay: a victim of key theft brings new networks of his own every day."""
+OWN_SHARE, OWN_BITS = 0.5, 3.0
+"""A value is a campaign's own if this share of its tenants hold it, and a stranger is that many bits less likely to;
+what the client chooses only if also this share of its holders are hers, or a vendor's prompt brings in its users."""
 _SOFTWARE = GROUPS.index("software")
 _GROUP_OF = {code: _SOFTWARE if kind.group == "template" else kind.group_code for code, kind in enumerate(KINDS)}
 _ATTESTED = [code for code, kind in enumerate(KINDS) if kind.attested]
+_CLOSING = CODE["template_closing"]
 _EXACT = [code for code, kind in enumerate(KINDS) if kind.family == "replay"]
 TABLE = {
     "campaign": pl.Int64(), "kind": pl.UInt8(), "value": pl.UInt64(), "df": pl.Int64(), "held": pl.Int64(),
@@ -82,6 +89,73 @@ def adopted(
         .sort("account", "bits", "campaign", descending=[False, True, False])
         .unique("account", keep="first", maintain_order=True)
         .select("account", "campaign").collect(engine="in-memory")
+    )  # fmt: skip
+
+
+def latecomers(
+    values: pl.DataFrame, groups: Sequence[I64], shared: Shared, found: Components, margin_bits: float,
+    before: npt.NDArray[np.int64],
+) -> pl.DataFrame:  # fmt: skip
+    """``account`` and ``campaign`` of everybody in no component who joins one of ``groups``: by odds, then by pairs.
+
+    ``before``: accounts that belonged to a campaign at the last rebuild.
+    """
+    rows = np.flatnonzero(found.label[shared.account] < 0)
+    key = shared.key[rows]
+    free = pl.DataFrame(
+        {"account": shared.account[rows].astype(np.uint32), "kind": shared.kind[key], "value": shared.value[key]},
+        schema={"account": pl.UInt32(), "kind": pl.UInt8(), "value": pl.UInt64()},
+    )
+    joined = adopted(values, free, margin_bits, before)
+    group = np.where(found.label >= 0, _NOBODYS, _FREE)
+    for number, members in enumerate(groups):
+        group[members] = number
+    group[joined["account"].to_numpy()] = joined["campaign"].to_numpy()
+    return pl.concat([joined, paired(values, shared, group, found.threshold)])
+
+
+_FREE, _NOBODYS = -1, -2
+
+
+def paired(values: pl.DataFrame, shared: Shared, group: I64, threshold_bits: float) -> pl.DataFrame:
+    """``account`` and ``campaign`` of those of no ``group`` (-1) that hold two of a campaign's own values, one attested
+    and one that the client chose, which more tenants hold together than chance explains, most of them hers."""
+    hers = (pl.col("held") >= OWN_SHARE * pl.col("df")) & (pl.col("kind") != _CLOSING)
+    own = values.filter(
+        (pl.col("bits") >= OWN_BITS) & (pl.col("held") >= OWN_SHARE * shared.tenants * 2.0 ** pl.col("prior"))
+        & (pl.col("kind").is_in(_ATTESTED) | hers)
+    )  # fmt: skip
+    table = pl.DataFrame(
+        {"key": np.arange(len(shared.kind)), "value": shared.value, "kind": shared.kind},
+        schema={"key": pl.UInt32(), "value": pl.UInt64(), "kind": pl.UInt8()},
+    )
+    keyed = own.lazy().join(table.lazy(), on=["kind", "value"], how="inner").select("campaign", "key", "kind", "df")
+    links = (
+        shared.rows.lazy().select("account", "tenant", "key").join(keyed, on="key", how="inner")
+        .with_columns(attested=pl.col("kind").is_in(_ATTESTED))
+    )  # fmt: skip
+    whose = pl.DataFrame(
+        {"account": np.arange(len(group)), "group": group}, schema={"account": pl.UInt32(), "group": pl.Int64()}
+    )
+    both = (
+        links.join(links, on=["account", "campaign"], how="inner", suffix="_other")
+        .filter(pl.col("attested") & ~pl.col("attested_other"))
+        .join(whose.lazy(), on="account", how="left").collect(engine="in-memory")
+    )  # fmt: skip
+    pair = ["campaign", "key", "key_other"]
+    pairs = both.group_by(*pair, "df", "df_other").agg(
+        held=pl.col("tenant").n_unique(), hers=pl.col("tenant").filter(pl.col("group") == pl.col("campaign")).n_unique()
+    )
+    held = pairs["held"].to_numpy().astype(np.float64)
+    chance = pairs["df"].to_numpy().astype(np.float64) * pairs["df_other"].to_numpy() / shared.tenants
+    good = pairs.filter(
+        pl.Series(surprise(held, chance) >= threshold_bits, dtype=pl.Boolean)
+        & (pl.col("hers") >= OWN_SHARE * pl.col("held"))
+    )
+    return (
+        both.filter(pl.col("group") == _FREE).join(good, on=pair, how="semi").group_by("account", "campaign").len()
+        .sort("account", "len", "campaign", descending=[False, True, False])
+        .unique("account", keep="first", maintain_order=True).select("account", "campaign")
     )  # fmt: skip
 
 

@@ -15,7 +15,10 @@ from monitor.campaigns.graph import LEAST_SHARED, Shared
 from monitor.campaigns.kinds import CODE, GROUPS, KINDS, TEMPLATES
 
 MOSTLY_INSIDE, CLOSING_INSIDE = 0.5, 0.9
-"""A value speaks for a group only where the group holds this share of the tenants that have it."""
+"""A value speaks for a group where the group holds this share of the tenants that have it."""
+OF_GROUP, APART_BITS = 0.8, 5.0
+"""So does an attested one that this share of the group's tenants hold, if a stranger is that many bits less likely to
+hold it: two campaigns that rent at one host share an address prefix, and neither has most of it."""
 _GROUP_OF = {code: kind.group_code for code, kind in enumerate(KINDS)}
 _ATTESTED = [code for code, kind in enumerate(KINDS) if kind.attested and kind.family != "replay"]
 _EXACT = [code for code, kind in enumerate(KINDS) if kind.family == "replay"]
@@ -44,13 +47,16 @@ def witnesses(
     first seen; ``day_steps`` steps make a day."""
     frame = groups.join(shared.rows, on="account", how="inner")
     frame = frame.with_columns(seen=pl.Series(seen_step).gather(frame["account"]))
+    sizes = frame.lazy().group_by("group").agg(tenants=pl.col("tenant").n_unique().cast(pl.Int64))
     enough = (pl.col("held") >= LEAST_SHARED) | (pl.col("kind").is_in(_EXACT) & (pl.col("held") >= 2))
     # "As a Markdown list" ends many prompts: a closing speaks for a group only where hardly anybody else has it.
     inside = pl.when(pl.col("kind") == _CLOSING).then(CLOSING_INSIDE).otherwise(MOSTLY_INSIDE)
     values = (
         frame.lazy().group_by("group", "key", "kind", "df")
         .agg(held=pl.col("tenant").n_unique().cast(pl.Int64), count=pl.col("count").sum())
-        .filter(enough & (pl.col("held") >= inside * pl.col("df")))
+        .join(sizes, on="group", how="inner")
+        .filter(enough & ((pl.col("held") >= inside * pl.col("df")) | _apart(shared.tenants)))
+        .drop("tenants")
         .with_columns(
             bits=(shared.tenants / pl.col("df")).log(2.0),
             value=pl.lit(pl.Series(shared.value)).gather(pl.col("key")),
@@ -94,3 +100,11 @@ def witnesses(
         .sort("group", "account").collect(engine="in-memory")
     )  # fmt: skip
     return Witnesses(values, members)
+
+
+def _apart(everybody: int) -> pl.Expr:
+    """Whether nearly all of a group hold an attested value that hardly anybody else does."""
+    held, others = pl.col("held"), everybody - pl.col("tenants") + 1
+    strangers = (pl.col("df") - held + 0.5) / others
+    likelier = held / pl.col("tenants") >= 2.0**APART_BITS * strangers
+    return pl.all_horizontal(pl.col("kind").is_in(_ATTESTED), held >= OF_GROUP * pl.col("tenants"), likelier)

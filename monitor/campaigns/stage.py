@@ -16,7 +16,7 @@ import numpy.typing as npt
 import polars as pl
 
 from monitor.campaigns import state
-from monitor.campaigns.adopt import TABLE, adopted, shared_of, values_of
+from monitor.campaigns.adopt import TABLE, adopted, latecomers, shared_of, values_of
 from monitor.campaigns.blob import StepBlob
 from monitor.campaigns.calibrate import RANKED, calibration_groups, ranks, with_shipped
 from monitor.campaigns.evidence import Witnesses, witnesses
@@ -152,7 +152,7 @@ class CampaignStage:
         ]  # fmt: skip
         values = values_of(groups, shared, tenant)
         before = np.array([a for c in self.registry.campaigns.values() for a in c.accounts], np.int64)
-        joined = adopted(values, _unlabelled(shared, found.label), options.margin_bits, before)
+        joined = latecomers(values, groups, shared, found, options.margin_bits, before)
         label = found.label.copy()
         for number, account in joined.select("campaign", "account").iter_rows():
             groups[number] = np.append(groups[number], account)
@@ -280,16 +280,6 @@ def _members(label: I64, count: int) -> list[I64]:
     order = np.argsort(label, kind="stable")
     edges = np.searchsorted(label[order], np.arange(count + 1))
     return [order[a:b] for a, b in pairwise(edges)]
-
-
-def _unlabelled(shared: Shared, label: I64) -> pl.DataFrame:
-    """Links of accounts in no component."""
-    rows = np.flatnonzero(label[shared.account] < 0)
-    key = shared.key[rows]
-    return pl.DataFrame(
-        {"account": shared.account[rows].astype(np.uint32), "kind": shared.kind[key], "value": shared.value[key]},
-        schema={"account": pl.UInt32(), "kind": pl.UInt8(), "value": pl.UInt64()},
-    )
 
 
 def _frame(groups: Sequence[I64]) -> pl.DataFrame:

@@ -21,6 +21,7 @@ from monitor.simulate import Scenario, api, find
 
 from . import ablation, baselines
 from .fairness import TESTS, Fairness, compare, transform
+from .groups import GroupCount, by_group
 from .inputs import read_alerts, read_log, read_truth
 from .mmd_table import MmdRow
 from .score import Evaluation, evaluate
@@ -104,13 +105,15 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A scored run. ``summary`` is what the detector said of itself."""
+    """A scored run. ``summary`` is what the detector said of itself; ``groups`` whom it names among the honest, for the
+    detector on the composed world."""
 
     name: str
     seed: int
     variant: str
     evaluation: Evaluation
     summary: Mapping[str, Any]
+    groups: tuple[GroupCount, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +229,10 @@ def run_job(job: Job) -> Outcome:
     if log != base:
         log.unlink()
     # scored on the whole log: what a detector is not shown still leaks
-    return Outcome(job.name, job.seed, job.variant, evaluate(found, read_truth(truth), read_log([base])), summary)
+    told = list(read_truth(truth))
+    whole = job.name == "detector" and job.variant == "composed"
+    groups = by_group(base, found, {t.account_id for t in told if t.abusive}) if whole else ()
+    return Outcome(job.name, job.seed, job.variant, evaluate(found, told, read_log([base])), summary, groups)
 
 
 def _slug(name: str) -> str:

@@ -14,6 +14,8 @@ from rich.table import Table
 from ..plain import cell
 from . import report
 from .fairness import TESTS
+from .groups import LEVELS as GROUP_LEVELS
+from .groups import added
 from .mmd_table import SHARES
 from .score import DELAYS_H, CampaignScore, Evaluation, LoneScore, Rate, rate
 from .semireal import PREFIX
@@ -145,6 +147,8 @@ _SEMI_REAL = ("attack text", "abusive accounts : population", "found", "abusive 
 _MMD = ("null windows of", "attack text", "window", "false alarms", *(f"caught at {s:.0%}" for s in SHARES))
 _FAIR = ("log changed by", "seed", "alert revisions", "of them changed", "subjects", "verdicts changed", "reading")
 
+_GROUPS = ("by", "group", "honest accounts", *(f"named at {level} or more" for level in GROUP_LEVELS))
+
 
 def lone_rows(suite: SuiteReport, run: str = "detector") -> list[list[str]]:
     """One row a scenario of abusive accounts that are no campaign, over seeds."""
@@ -198,6 +202,14 @@ def fairness_rows(suite: SuiteReport) -> list[list[str]]:
     ]
 
 
+def group_rows(suite: SuiteReport) -> list[list[str]]:
+    """One row a group of honest accounts, over seeds: how many of it alerts name at each severity."""
+    return [
+        [g.by, g.group, str(g.accounts), *(f"{n} ({n / g.accounts:.1%})" for n in g.named)]
+        for g in added([o.groups for o in suite.of("detector")])
+    ]
+
+
 def _sections(suite: SuiteReport) -> list[tuple[str, Sequence[str], list[list[str]]]]:
     alert = [
         [n, str(runs), str(found), "-" if h is None else f"{h:.1f}"] for n, runs, found, h in suite.time_to_alert()
@@ -213,6 +225,7 @@ def _sections(suite: SuiteReport) -> list[tuple[str, Sequence[str], list[list[st
         ("Semi-real: text and timing from files", _SEMI_REAL, semi_real_rows(suite)),
         ("The published MMD test, by share of the attacker in a window", _MMD, mmd_table_rows(suite)),
         ("Fairness (invariant 8)", _FAIR, fairness_rows(suite)),
+        ("Honest accounts that alerts name, by group", _GROUPS, group_rows(suite)),
     ]
     return [(t, h, r) for t, h, r in every if r]
 

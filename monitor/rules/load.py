@@ -25,6 +25,8 @@ from .model import RuleSet, Vocabulary
 
 MAX_FILES = 5_000
 LIST_FILE_BYTES = 16 << 20
+_COUNTED = frozenset({"tenants", "accounts", "requests", "groups", "pairs"})
+"""Units of features that count."""
 
 
 def packaged_rules() -> Path:
@@ -106,6 +108,7 @@ class _Loader:
             rules=rules, policy=policy, hash=content_hash(files),
             needs={name: feature.needs for name, feature in self.catalogue.by_name.items()},
             ranges={name: (feature.low, feature.high) for name, feature in self.catalogue.by_name.items()},
+            whole=frozenset(name for name, feature in self.catalogue.by_name.items() if feature.unit in _COUNTED),
             files=tuple(str(source.path) for _, source in self.documents),
             warnings=tuple(self._unused(used)),
         )  # fmt: skip

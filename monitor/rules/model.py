@@ -151,6 +151,8 @@ class RuleSet:
     hash: str
     needs: Mapping[str, tuple[str, ...]] = field(repr=False)
     ranges: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict, repr=False)
+    whole: frozenset[str] = field(default=frozenset(), repr=False)
+    """Features that count something: they move by one."""
     files: tuple[str, ...] = ()
     warnings: tuple[Problem, ...] = ()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from monitor.features.catalogue import CLIENT_CLASSES
 from monitor.features.vocabulary import CATALOGUE
 from monitor.records import Alert
 from monitor.rules import RuleSet, changes, load_rules, packaged_rules
+from monitor.rules.counterfactual import GRAIN
 
 STEP_MS = 600_000
 T0 = 1_750_000_000_000 // STEP_MS * STEP_MS
@@ -172,4 +174,14 @@ def test_applying_a_counterfactual_drops_the_alert_and_half_of_it_does_not(rules
     for entry in told:
         name, start, end = entry["change"], entry["from"], entry["to"]
         assert severity_of({**VALUES, name: end}) < levels.index("high"), entry
-        assert severity_of({**VALUES, name: (start + end) / 2}) == levels.index("high"), entry
+        grain = 1.0 if name in rules.whole else GRAIN
+        half = start + math.trunc((end - start) / 2 / grain) * grain
+        assert severity_of({**VALUES, name: half}) == levels.index("high"), entry
+
+
+@pytest.mark.parametrize(("name", "value", "to"), [("tenants", 3.0, 2.0), ("harvest_share", 0.25, 0.249999)])
+def test_on_the_very_threshold_the_change_is_one_grain(rules: RuleSet, name: str, value: float, to: float) -> None:
+    given = judged(rules, "campaign-harvest", **{name: value})
+    told = one(stage(rules).decide([given], (), T0)).evidence["counterfactual"]
+    assert [e["to"] for e in told if e["change"] == name] == [to]
+    assert all(e["to"] == round(e["to"], 6) for e in told)

@@ -265,6 +265,48 @@ def test_one_value_of_a_campaign_joins_nobody_to_it() -> None:
     assert stage.step(FIRST + 1, [blob(1, [stranger, copies])], None) is None
 
 
+def thieves(count: int, name: str = "t", **links: list[int]) -> list[Act]:
+    """Old accounts with a card each, whose keys are used from one address with one client and one template."""
+    return [
+        Act(f"{name}{i:04d}", created_days=400.0 + 9 * i, sums={"n_harvest": 3},
+            links={"payment": [700_000 + i], "egress_prefix": [900_001], "client_build": [800_000],
+                   "template_opening": [800_001]} | links)
+        for i in range(count)
+    ]  # fmt: skip
+
+
+def test_an_address_that_two_campaigns_rent_speaks_for_both() -> None:
+    found = judged(people(1500) + campaign(20) + thieves(12))
+    assert groups_of(found) == [{f"c{i:04d}" for i in range(20)}, {f"t{i:04d}" for i in range(12)}]
+    assert found.rows["network_link_share"].to_list() == [1.0, 1.0]
+    assert {f"t{i:04d}" for i in range(12)} <= tiers(found, "core")
+
+
+def test_an_address_that_many_strangers_have_speaks_for_nobody() -> None:
+    crowd = people(1500)
+    for act in crowd[:120]:
+        act.links["egress_prefix"] = [900_001]
+    (row,) = judged(crowd + thieves(12)).rows.rows(named=True)
+    assert (row["software_link_share"], row["network_link_share"]) == (1.0, 0.0)
+
+
+def test_victims_with_rarer_clients_of_their_own_are_known_by_the_thief_s_pair() -> None:
+    crowd, victims = people(400), []
+    for i in range(6):
+        own = [820_000 + 3 * i + k for k in range(3)]
+        colleagues = people(3, first=1600 + 3 * i)
+        for act in colleagues:
+            act.links["client_build"] = own
+        crowd += colleagues
+        thief = 800_000 if i < 5 else 40_001
+        (victim,) = thieves(1, f"v{i}", payment=[i], client_build=[*own, thief], template_opening=[60_000 + i])
+        victim.created_days = 700.0 + 9 * i
+        victims.append(victim)
+    found = judged(crowd + thieves(12) + victims)
+    # the sixth came to the thief's address with another client than his
+    assert groups_of(found) == [{*(f"t{i:04d}" for i in range(12)), *(f"v{i}0000" for i in range(5))}]
+
+
 def test_between_rebuilds_a_restart_goes_on_the_same() -> None:
     stage, copy = CampaignStage(), CampaignStage()
     stage.step(FIRST, [blob(0, people(400) + campaign(12))], None)

@@ -2,7 +2,7 @@
 
 import json
 
-from monitor.evaluate import fairness
+from monitor.evaluate import fairness, groups
 from monitor.evaluate.inputs import Revision
 
 
@@ -47,3 +47,30 @@ def test_the_two_networks_with_most_accounts_become_one(tmp_path):
     assert [change({"asn": n})["asn"] for n in (1, 2, 3)] == [1, 3, 3]
     log.write_text('{"account_id": "a", "ts": 1}\n')
     assert fairness.transform(fairness.MERGED, log)({"account_id": "a"}) == {"account_id": "a"}
+
+
+def test_honest_accounts_are_counted_by_group_at_the_worst_they_were_called(tmp_path):
+    log = tmp_path / "log.ndjson"
+    calls = {"a": ("SE", "firm", 3, 8), "b": ("SE", "firm", 5, 2), "c": (None, None, 14, 1), "bad": ("SE", None, 3, 9),
+             "d": ("NG", None, 20, 4)}  # fmt: skip
+    lines = [
+        {"account_id": who, "org_id": org, "country": country, "ts": 86_400.0 * day + 3600 * hour}
+        for who, (country, org, hour, n) in calls.items() for day in range(n)
+    ]  # fmt: skip
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    alerts = [
+        alert("a", severity="low"), alert("a", severity="medium", revision=2), alert("b", severity="low"),
+        alert("c", severity="high", state="withdrawn"), alert("d", severity="critical", mode="shadow"), alert("bad"),
+    ]  # fmt: skip
+    found = {(g.by, g.group): (g.accounts, g.named) for g in groups.by_group(log, alerts, {"bad"})}
+    none = (0, 0, 0)
+    assert found == {
+        ("country", "NG"): (1, none), ("country", "SE"): (2, (2, 1, 0)), ("country", "unknown"): (1, none),
+        ("hours (UTC)", "0 to 6"): (2, (2, 1, 0)), ("hours (UTC)", "12 to 18"): (1, none),
+        ("hours (UTC)", "18 to 24"): (1, none),
+        ("organisation", "1 account"): (2, none), ("organisation", "2 to 9 accounts"): (2, (2, 1, 0)),
+        ("volume", "least"): (1, none), ("volume", "second"): (1, (1, 0, 0)), ("volume", "third"): (1, none),
+        ("volume", "most"): (1, (1, 1, 0)),
+    }  # fmt: skip
+    twice = groups.added([groups.by_group(log, alerts, {"bad"})] * 2)
+    assert next(g for g in twice if g.group == "SE") == groups.GroupCount("country", "SE", 4, (4, 2, 0))

@@ -112,9 +112,25 @@ def test_own_history_needs_no_attack_label(made: PilotReport) -> None:
     assert made.history_z < 8
 
 
-def test_one_population_and_what_is_left_out(made: PilotReport) -> None:
+def test_one_population(made: PilotReport) -> None:
     assert all(r.caught[0] == 1.0 for r in made.of("MMD, one population, bytes"))
-    assert "known family" in made.left_out
+
+
+def test_a_family_that_was_seen_is_found_at_a_quarter(made: PilotReport) -> None:
+    for source in ("first", "second"):
+        assert caught(made, "known family", source)[:3] == (1.0, 1.0, 1.0)
+    assert {r.source for r in made.of("known family")} == {"first", "second"}  # a sweep leaves no shape to learn
+
+
+def test_a_generator_is_told_by_its_signature_and_nobody_else_is() -> None:
+    frames = pilot_text.frames(1)
+    head = "Come up with a list of 12 new tasks like this:"
+    asks = [f"{head} {prompt}" for prompt in frames[3][1]["prompt"]]
+    frames.append(("generator", pl.DataFrame({"kind": ["distill"] * len(asks), "prompt": asks})))
+    made = run_pilot(frames, PromptSketches(1), TINY, 1)
+    name = "known generator, by its signature"
+    assert caught(made, name, "generator") == (1.0, 1.0, 1.0, 1.0)
+    assert caught(made, name, "first") == (0.0, 0.0, 0.0, 0.0)
 
 
 def test_the_same_seed_gives_the_same_figures() -> None:
@@ -128,6 +144,7 @@ def test_what_is_written(made: PilotReport, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "p.json").read_text())["schema"] == "pilot/v1"
     lines = (tmp_path / "p.md").read_text().splitlines()
     assert any("shape, source left out | worst source | 1.00" in line for line in lines)
+    assert "| known family | asked of the mean | 0.99 | 0.98 | 0.90 | 0.45 | - |" in lines
     assert len(report.tables(made)) == 3
 
 

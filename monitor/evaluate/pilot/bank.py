@@ -36,6 +36,9 @@ class Sketching(Protocol):
     def grams(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint64]]:
         """Every 4-word gram once a text: its row, rising, and its keyed hash."""
 
+    def signed(self, texts: Sequence[str]) -> Bools:
+        """Whether each text bears the signature of a generator of training data that the product knows, (n,)."""
+
 
 @dataclass(frozen=True)
 class Bank:
@@ -53,6 +56,7 @@ class Bank:
     gram_at: I64
     grams: npt.NDArray[np.uint64]
     topic: F64
+    signed: Bools
 
     def __len__(self) -> int:
         return len(self.source)
@@ -147,5 +151,5 @@ def build(frames: Sequence[tuple[str, pl.DataFrame]], sketching: Sketching, seed
     return Bank(
         tuple(map(str, sources)), texts, source, role.astype(np.int64), codes("group")[1], codes("session")[1],
         rows["turn"].to_numpy(), side, scalars, np.searchsorted(owner, np.arange(len(rows) + 1)).astype(np.int64),
-        grams, topic,
+        grams, topic, sketching.signed(texts.to_list()),
     )  # fmt: skip

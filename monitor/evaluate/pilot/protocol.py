@@ -1,4 +1,4 @@
-"""The whole protocol in order: bank, windows, shape, own history, evasions, shortcuts, MMD on one population."""
+"""The whole protocol in order: bank, windows, shape, known families, evasions, own history, population, shortcuts."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from monitor.pooled.shape import F64, KEPT
 from ..mmd_table import embed_bytes, mmd_table
 from .bank import ATTACK, HUMAN, Bank, Sketching, build, role_of
 from .history_test import history_rows
+from .known_test import signed_rows, taught_rows
 from .shape_test import Row, judge, train
 from .tenants import KINDS, Side
 from .windows import SHARES, Windows, draw, evading, human_rates
@@ -24,6 +25,7 @@ Frames = Sequence[tuple[str, pl.DataFrame]]
 Step = Callable[[int, int, str], None]
 KIN: Final = ("distill_gpt4llm_demo",)
 """Left out: its prompts are those of two other sources, so no source would be unseen beside it."""
+LEFT_OUT: Final = "shape, source left out"
 SHORT, LONG = 15, 180
 """Characters of prompts in the variant with lengths matched."""
 
@@ -56,7 +58,6 @@ class PilotReport:
     kept: dict[str, tuple[float, float, float]]
     """Share of requests kept, 5 %, median and 95 %, by kind of tenant and by attack at full share."""
     history_z: float
-    left_out: dict[str, str]
     shares: tuple[float, ...] = SHARES
     notes: dict[str, Any] = field(default_factory=dict)
 
@@ -126,9 +127,13 @@ def run_pilot(
     rng = np.random.default_rng([seed, 1])
     sides = Side(bank, True), Side(bank, False)
     windows = draw(bank, sides, attacks, plan.size, plan.null, plan.cells, rng, step)
-    rows, plain = _left_out_rows(windows, attacks, "shape, source left out")
+    rows, plain = _left_out_rows(windows, attacks, LEFT_OUT)
     if shipped is not None:
         rows += [judge("shape, as shipped", shipped, windows, a) for a in attacks]
+    rows += taught_rows(windows, plain)
+    # a stream of its own: the other figures are as they were without this test
+    again = np.random.default_rng([seed, 5])
+    rows += signed_rows(bank, sides[1], bank.signed, attacks, plan.size, plan.null[1], plan.cells[1], again)
     rows += _evasions(bank, sides[1], windows, plain, plan, rng)
     step("evasions")
     history, limit = history_rows(bank, sides[1], attacks, *plan.history, rng, step)
@@ -139,8 +144,7 @@ def run_pilot(
     if plan.matched:
         rows += _without_shortcuts(frames, sketching, plan, seed, step)
     counts = {s: int((bank.source == i).sum()) for i, s in enumerate(bank.sources)}
-    missing = {"known family": "no model of known families reads a pool yet"}
-    return PilotReport(seed, plan, counts, rows, _kept(windows, attacks), limit, missing)
+    return PilotReport(seed, plan, counts, rows, _kept(windows, attacks), limit)
 
 
 def _evasions(
