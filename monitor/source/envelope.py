@@ -8,10 +8,13 @@ its prompt: hence a tolerant second reading. It must not keep or log a byte of a
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 _LONE_SURROGATE = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
@@ -53,6 +56,38 @@ def read_envelope(value: bytes | None) -> Envelope:
         return _read_slowly(value)
     when = found.completed_at if found.completed_at is not None else found.ts
     return Envelope(found.account_id or None, when if isinstance(when, float) else _seconds(when))
+
+
+def read_envelopes(values: Sequence[bytes]) -> tuple[list[str | None], npt.NDArray[np.float64]]:
+    """Accounts, and event times in epoch seconds (infinite: none), of many records: what :func:`read_envelope` says of
+    each, in a third of the time."""
+    found = _all_at_once(values)
+    if found is None:
+        each = [read_envelope(v) for v in values]
+        return [e.account for e in each], np.array([np.inf if e.time_s is None else e.time_s for e in each])
+    whens = [f.ts if f.completed_at is None else f.completed_at for f in found]
+    if {*map(type, whens)} != {float}:
+        read = [when if isinstance(when, float) else _seconds(when) for when in whens]
+        whens = [np.inf if when is None else when for when in read]
+    return [f.account_id or None for f in found], np.array(whens, np.float64)
+
+
+def _all_at_once(values: Sequence[bytes]) -> list[_Fast] | None:
+    """All records by one call; None where one of them needs a closer look.
+
+    A line break is malformed within a string, and between ``}`` and ``{`` nothing goes on: where every break stands so,
+    each is the end of a record, and as many records as lines means one in each.
+    """
+    lines = b"\n".join(values)
+    if not (lines.startswith(b"{") and lines.endswith(b"}")):
+        return None
+    if not lines.count(b"}\n{") == lines.count(b"\n") == len(values) - 1:
+        return None
+    try:
+        found = _fast.decode_lines(lines)
+    except _REFUSED:
+        return None
+    return found if len(found) == len(values) else None
 
 
 def _read_slowly(value: bytes) -> Envelope:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import compress
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from monitor.errors import BadInput, Problem
 from monitor.records import RawBatch
-from monitor.source.envelope import read_envelope
+from monitor.source.envelope import read_envelopes
 from monitor.source.partitioner import Partitioner
 from monitor.source.protocol import Listener
 from monitor.source.readers import DamagedFile, kind_of, read_blocks
@@ -38,6 +39,7 @@ class Read(Protocol):
 Translate = Callable[[bytes, str], Read]
 """A line and what its events' ids begin with -> its events. Made from a mapping by who opens the source."""
 
+I64 = npt.NDArray[np.int64]
 _LOOK_AHEAD = 64
 _ABSURD_S = 3600.0
 
@@ -116,17 +118,18 @@ class FileSource:
             if self._listener is not None:
                 self._listener.on_assign(self.assigned, self.generation)
         values: list[bytes] = []
-        places: list[int] = []
-        offsets: list[int] = []
+        places: list[I64] = []
+        offsets: list[I64] = []
         if not (self._all_paused or self._closed):
             while len(values) < max_records and self._fill():
                 self._take(max_records - len(values), values, places, offsets)
+        partition = np.concatenate([np.empty(0, np.int64), *places]).astype(np.int32)
         return RawBatch(
             values=values,
-            partition=np.array(places, np.int32),
-            offset=np.array(offsets, np.int64),
+            partition=partition,
+            offset=np.concatenate([np.empty(0, np.int64), *offsets]),
             timestamp_ms=np.full(len(values), -1, np.int64),
-            next_offsets={p: self._next[p] for p in sorted(set(places))},
+            next_offsets={p: self._next[p] for p in np.unique(partition).tolist()},
         )
 
     def _fill(self) -> bool:
@@ -139,19 +142,23 @@ class FileSource:
             self._run, self._at = run, 0
         return True
 
-    def _take(self, count: int, values: list[bytes], places: list[int], offsets: list[int]) -> None:
+    def _take(self, count: int, values: list[bytes], places: list[I64], offsets: list[I64]) -> None:
         stop = min(self._at + count, len(self._run[0]))
-        place, scanned, following, paused = self._place, self._scanned, self._next, self._paused
-        for value, account in zip(self._run[0][self._at : stop], self._run[1][self._at : stop], strict=True):
-            p = place(account) if account is not None else 0
-            offset = scanned[p]
-            scanned[p] = offset + 1
-            if offset >= following[p] and p not in paused:
-                values.append(value)
-                places.append(p)
-                offsets.append(offset)
-                following[p] = offset + 1
+        given, accounts = self._run[0][self._at : stop], self._run[1][self._at : stop]
         self._at = stop
+        place = np.array(self._place.all(accounts), np.int64)
+        offset = np.empty(len(place), np.int64)
+        wanted = np.zeros(len(place), np.bool_)
+        for p in np.flatnonzero(np.bincount(place)).tolist():
+            mine = np.flatnonzero(place == p)
+            offset[mine] = self._scanned[p] + np.arange(len(mine))
+            self._scanned[p] += len(mine)
+            if p not in self._paused:
+                wanted[mine] = offset[mine] >= self._next[p]
+                self._next[p] = max(self._next[p], self._scanned[p])
+        values += given if wanted.all() else compress(given, wanted.tolist())
+        places.append(place[wanted])
+        offsets.append(offset[wanted])
 
     def pause(self, partitions: Iterable[int] | None = None) -> None:
         """Give no records of these partitions (None: of any)."""
@@ -273,9 +280,7 @@ class FileSource:
                     self.ignored[path] = max(ignored, self.ignored.get(path, 0))
                 if not values:
                     continue
-                envelopes = [read_envelope(v) for v in values]
-                times = np.array([np.inf if e.time_s is None else e.time_s for e in envelopes])
-                yield _Lines(values, [e.account for e in envelopes], times)
+                yield _Lines(values, *read_envelopes(values))
         except DamagedFile as error:
             if note and error.problem not in self.problems:
                 self.problems.append(error.problem)

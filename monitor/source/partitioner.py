@@ -63,6 +63,12 @@ class Partitioner:
         return known
 
 
+    def all(self, account_ids: Sequence[str | None]) -> list[int]:
+        """Partition of each id; 0 where there is none."""
+        known = self._known.get
+        return [0 if a is None else p if (p := known(a)) is not None else self(a) for a in account_ids]
+
+
 def keyed_by_account(
     partition: Int32Array, account_ids: Sequence[str | None], partitions_total: int, sample: int = 200
 ) -> bool | None:

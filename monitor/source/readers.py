@@ -82,12 +82,13 @@ def _ndjson(path: Path, max_bytes: int) -> Iterator[list[bytes]]:
             break
         if chunk is None:
             break
-        for line in lines.feed(chunk):
-            block.append(line)
-            size += len(line)
-            if len(block) >= BLOCK_RECORDS or size >= BLOCK_BYTES:
-                yield block
-                block, size = [], 0
+        fed = lines.feed(chunk)
+        block += fed
+        size += sum(map(len, fed))
+        if len(block) >= BLOCK_RECORDS or size >= BLOCK_BYTES:
+            for begin in range(0, len(block), BLOCK_RECORDS):
+                yield block[begin : begin + BLOCK_RECORDS]
+            block, size = [], 0
     if fault is None:
         block.extend(lines.rest())  # a last line without its newline; in a broken file it would be half a record
     if block:
@@ -108,7 +109,7 @@ class _Lines:
         self.bytes = 0
         self._held = b""
 
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
+    def feed(self, chunk: bytes) -> list[bytes]:
         """The lines that this chunk completes, without blank ones."""
         if not self.bytes and chunk.startswith(_BOM):
             chunk = chunk[3:]
@@ -118,10 +119,9 @@ class _Lines:
             pieces[0] = self._held + pieces[0][: self.max_bytes + 1 - len(self._held)]
         self._held = pieces.pop()[: self.max_bytes + 1]
         self.count += len(pieces)
-        for piece in pieces:
-            line = piece if len(piece) <= self.max_bytes else piece[: self.max_bytes + 1]
-            if line and not line.isspace():
-                yield line
+        if max(map(len, pieces), default=0) > self.max_bytes:
+            pieces = [piece[: self.max_bytes + 1] for piece in pieces]
+        return [line for line in pieces if line and not line.isspace()]
 
     def rest(self) -> list[bytes]:
         if self._held and not self._held.isspace():
