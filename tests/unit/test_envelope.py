@@ -14,7 +14,8 @@ PIECES = (
     PLAIN, b'{"account_id":"b","ts":7.0,"completed_at":9.0}', b'{"account_id":"","ts":1.5}', b'{"ts":3}', b"{}",
     b'{"account_id":"c","ts":"2026-01-05T00:00:00Z"}', b'{"account_id":"d","ts":"5.5"}', b'{"account_id":5,"ts":1.0}',
     b'{"account_id":"e"}{"account_id":"f"}', b'{"x":[1', b"2]}", b'{"x":"}', b'{","account_id":"g"}', b'{"x":', b"1}",
-    b'{"account_id":"h","ts":1.0}\r', b'{"x":{"y":1}', b',"account_id":"i"}', b"[]", b"\xff", b'{"account_id":"\\ud800"}',
+    b'{"account_id":"h","ts":1.0}\r',
+    b'{"x":{"y":1}', b',"account_id":"i"}', b"[]", b"\xff", b'{"account_id":"\\ud800"}',
     b'{"a":1}\n{"account_id":"j"}',
 )  # fmt: skip
 """Whole records, halves that only together are one, two in one line, and what is none."""
