@@ -7,7 +7,7 @@ running index within a virtual partition. Knows of a record only what ``envelope
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -66,6 +66,7 @@ class FileSource:
     middle; what was read before counts. A record without an account goes to partition 0, for decode to reject.
     ``translate`` reads another log format: a line may then hold many events, or none; ``messages`` and ``ignored``
     count lines, and items that are no requests, of each file as far as it was read.
+    ``only`` gives the records of these partitions alone: what others give in another process.
     Raises BadInput with every path that cannot be opened or is given twice.
     """
 
@@ -80,6 +81,7 @@ class FileSource:
         max_bytes: int = 1 << 20,
         translate: Translate | None = None,
         listener: Listener | None = None,
+        only: Collection[int] | None = None,
     ):
         self.paths = [Path(p) for p in paths]
         _check(self.paths)
@@ -94,6 +96,8 @@ class FileSource:
         self._listener = listener
         self._announced = self._closed = self._all_paused = self._drained = False
         self._paused: set[int] = set()
+        self._only = frozenset(range(partitions) if only is None else only)
+        self._others = frozenset(range(partitions)) - self._only
         self._next = dict.fromkeys(range(partitions), 0)  # the next offset to give
         self._scanned = [0] * partitions  # the offset that the next record read from the files has
         self._runs: Iterator[tuple[list[bytes], list[str | None]]] = iter(())
@@ -141,7 +145,7 @@ class FileSource:
 
     def _take(self, count: int, values: list[bytes], places: list[int], offsets: list[int]) -> None:
         stop = min(self._at + count, len(self._run[0]))
-        place, scanned, following, paused = self._place, self._scanned, self._next, self._paused
+        place, scanned, following, paused = self._place, self._scanned, self._next, self._paused | self._others
         for value, account in zip(self._run[0][self._at : stop], self._run[1][self._at : stop], strict=True):
             p = place(account) if account is not None else 0
             offset = scanned[p]
@@ -183,8 +187,8 @@ class FileSource:
 
     @property
     def assigned(self) -> frozenset[int]:
-        """All virtual partitions, until closed."""
-        return frozenset() if self._closed else frozenset(self._next)
+        """All virtual partitions, or ``only`` these, until closed."""
+        return frozenset() if self._closed else self._only
 
     @property
     def finished(self) -> bool:

@@ -44,6 +44,10 @@ def kafka(broker: str, group: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def settings_of(broker: str, group: str, topic: str) -> KafkaSettings:
+    return KafkaSettings.model_validate({**kafka(broker, group), "topic": topic})
+
+
 def produce(broker: str, records: int, accounts: int) -> dict[str, Any]:
     """Traffic of a fifth as many simulated accounts, each spread over five names: many accounts, few requests each."""
     world = build(["D1", "D2", "B1", "B3"], accounts // 5, 4.0, 7, heavy_cap=400.0)
