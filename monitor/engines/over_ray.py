@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from monitor.errors import BadInput, DependencyDown, Problem
 
 from . import Job, Result
 
+ANSWER_S = 10.0
 _ENV = {"POLARS_MAX_THREADS": "1"}
 """A task has one processor: threads of Polars beyond it would only take turns."""
 
@@ -56,12 +59,20 @@ class Ray:
         started = not ray.is_initialized()
         if started:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            try:
-                ray.init(address=self._address, log_to_driver=False, configure_logging=False)
-            except ConnectionError as error:
-                raise DependencyDown(f"no Ray cluster answers at {self._address}: {error}") from error
+            if self._address is not None:
+                _knock(self._address)
+            ray.init(address=self._address, log_to_driver=False, configure_logging=False)
         try:
             yield ray
         finally:
             if started:
                 ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Ray itself goes on trying for minutes, and then ends the process."""
+    parts = urlsplit(f"//{address}")
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 6379), ANSWER_S).close()
+    except (OSError, ValueError) as error:
+        raise DependencyDown(f"no Ray cluster answers at {address}: {error}") from error
