@@ -2,7 +2,7 @@
 
 Each account has its own id, organisation, key, payment and address, the last two shared by two or three accounts as in
 simulated worlds; the rest of a row (client, parameters, tokens, text) is one that the simulator drew. A number at the
-end of each prompt keeps prompts distinct. Event time rises by ``1 / per_s`` a request.
+end of each prompt keeps prompts distinct. Event time begins at ``start`` and rises by ``1 / per_s`` a request.
 """
 
 from __future__ import annotations
@@ -26,11 +26,14 @@ _SHARED = 2.5
 class Traffic:
     """``accounts`` in all; ``text`` False leaves prompts out. The same arguments give the same bytes."""
 
-    def __init__(self, accounts: int, *, text: bool, per_s: float = 1000.0, partitions: int = 8, seed: int = 7):
+    def __init__(
+        self, accounts: int, *, text: bool, per_s: float = 1000.0, partitions: int = 8, seed: int = 7,
+        start: float = START,
+    ):  # fmt: skip
         rows = next(iter(build(["D1", "D2", "B1", "B3"], 400, 4.0, seed, heavy_cap=400.0))).frame
         if not text:
             rows = rows.drop(TEXT)
-        self._rows, self._text, self._per_s = rows, text, per_s
+        self._rows, self._text, self._per_s, self._start = rows, text, per_s, start
         self._rng, self.accounts = np.random.default_rng(seed), accounts
         self._place = Partitioner(partitions, 2_000_000)
         self._order = self._rng.permutation(accounts)
@@ -50,14 +53,14 @@ class Traffic:
     def _batch(self, at: np.ndarray, who: np.ndarray) -> RawBatch:
         drawn = self._rows[self._rng.integers(0, len(self._rows), len(at))]
         shared = (who // _SHARED).astype(np.int64)
-        ts = START + at / self._per_s
+        ts = self._start + at / self._per_s
         frame = drawn.with_columns(
             ts=pl.Series(ts.round(3)), completed_at=pl.Series(ts.round(3)),
             account_id=pl.format("acct_{}", pl.Series(who)), org_id=pl.format("org_{}", pl.Series(who)),
             api_key_id=pl.format("key_{}", pl.Series(who)), payment_fp=pl.format("pm_{}", pl.Series(shared)),
             ip=pl.format("10.{}.{}.7", pl.Series(shared // 250 % 250), pl.Series(shared % 250)),
             request_id=pl.format("req_{}", pl.Series(at)), conversation_id=pl.format("conv_{}", pl.Series(at)),
-            account_created_at=pl.Series(START - 1e6 - who * 7.0),
+            account_created_at=pl.Series(self._start - 1e6 - who * 7.0),
         )  # fmt: skip
         if self._text:
             frame = frame.with_columns(prompt=pl.format("{} {}", "prompt", pl.Series(at)))
