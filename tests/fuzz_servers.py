@@ -62,7 +62,8 @@ def console(stack: ExitStack, redis_url: str) -> Target:
 def metrics(stack: ExitStack) -> Target:
     """The port of ``monitor run``."""
     telemetry = Telemetry(CollectorRegistry())
-    service = stack.enter_context(HttpService(HttpSettings(port=0), Health(()), telemetry.registry))
+    health = Health((), stall_s=86_400)  # no loop goes round here
+    service = stack.enter_context(HttpService(HttpSettings(port=0), health, telemetry.registry))
     return Target(service.url, tuple(head(f"GET {path} HTTP/1.1") for path in ("/healthz", "/metrics", "/readyz")))
 
 
