@@ -9,7 +9,7 @@ import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from monitor.ahead import Ahead
 from monitor.alerts import Sink
 from monitor.beside import Beside
 from monitor.decode import NATIVE, Reader, read_message
-from monitor.errors import NothingReadable
-from monitor.observe import Inactive
+from monitor.errors import NothingReadable, Problem
+from monitor.observe import Counts, Inactive
 from monitor.pipeline import Pipeline
 from monitor.records import Alert
 from monitor.source.files import FileSource, Translate
@@ -37,6 +37,23 @@ class Summary:
     def events(self) -> int:
         """Records read."""
         return int(self.values["events"])
+
+
+class Tally:
+    """Alerts by what they were when they opened."""
+
+    def __init__(self) -> None:
+        self.severity: Counter[str] = Counter()
+        self.hypothesis: Counter[str] = Counter()
+        self.revisions = 0
+
+    def add(self, alerts: Sequence[Alert]) -> None:
+        """Count these."""
+        for alert in alerts:
+            self.revisions += 1
+            if alert.revision == 1:
+                self.severity[alert.severity] += 1
+                self.hypothesis[alert.hypothesis] += 1
 
 
 def backtest(
@@ -57,26 +74,41 @@ def backtest(
     """
     began = time.perf_counter()
     source = FileSource([*warmup, *logs], partitions, max_bytes=max_bytes, translate=translator(reader, max_bytes))
-    if warmup:
-        starts = [start for path in logs if (start := source.starts[Path(path)]) is not None]
-        if starts:
-            for partition in range(partitions):
-                pipeline.alerts.mute(partition, int(min(starts) * 1000))
-            pipeline.campaigns.alerts.mute(int(min(starts) * 1000))
-    tally: Counter[str] = Counter()
-    hypotheses: Counter[str] = Counter()
-    revisions = 0
+    mute_before(pipeline, source, logs, warmup)
+    tally = Tally()
 
     def write(alerts: Sequence[Alert]) -> None:
-        nonlocal revisions
-        for alert in alerts:
-            revisions += 1
-            if alert.revision == 1:
-                tally[alert.severity] += 1
-                hypotheses[alert.hypothesis] += 1
+        tally.add(alerts)
         sink.send(alerts)
 
     counts = pipeline.observe.counts
+    through(pipeline, source, write, lambda n: progress(n, sum(tally.severity.values())))
+    sink.flush()
+    return summary(
+        pipeline, counts, tally, began, accounts=len(pipeline.features.accounts), peak_mb=peak_rss_mb(),
+        messages=sum(source.messages.values()), ignored=sum(source.ignored.values()), problems=source.problems,
+    )  # fmt: skip
+
+
+def mute_before(pipeline: Pipeline, source: FileSource, logs: Sequence[Path], warmup: Sequence[Path]) -> None:
+    """What the warm-up raises is not written: nothing is before the first event of ``logs``."""
+    starts = [start for path in logs if (start := source.starts[Path(path)]) is not None] if warmup else []
+    if starts:
+        for partition in source.assigned:
+            pipeline.alerts.mute(partition, int(min(starts) * 1000))
+        pipeline.campaigns.alerts.mute(int(min(starts) * 1000))
+
+
+def through(
+    pipeline: Pipeline,
+    source: FileSource,
+    write: Callable[[Sequence[Alert]], None],
+    progress: Callable[[int], None] = lambda events: None,
+    *,
+    leads: bool = True,
+) -> None:
+    """All of ``source`` through the steps, in order. Campaign steps are worked beside the batch that follows, or, where
+    this does not lead, only published."""
     with Ahead() as ahead, Beside() as beside:
         while not source.finished or ahead.busy:
             batch = source.poll(MAX_RECORDS, 0.0)
@@ -85,41 +117,62 @@ def backtest(
                 write(pipeline.take(prepared).alerts)
                 write(pipeline.campaigns_raised(beside.result()))
                 pipeline.publish_campaigns()
-                beside.begin(pipeline.campaign_pass())
-                progress(counts.events, sum(tally.values()))
+                if leads:
+                    beside.begin(pipeline.campaign_pass())
+                progress(pipeline.observe.counts.events)
         write(pipeline.finish().alerts)
         write(pipeline.campaigns_raised(beside.result()))
-    write(pipeline.work_campaigns())
-    sink.flush()
+        pipeline.publish_campaigns()
+        if leads:
+            write(pipeline.work_campaigns())
+
+
+def summary(
+    pipeline: Pipeline,
+    counts: Counts,
+    tally: Tally,
+    began: float,
+    *,
+    accounts: int,
+    peak_mb: float,
+    messages: int,
+    ignored: int,
+    problems: Sequence[Problem],
+    scores: Mapping[str, str] | None = None,
+) -> Summary:
+    """What a run says of itself; ``began`` is of ``time.perf_counter``, ``scores`` see :meth:`Pipeline.inactive`.
+
+    Raises NothingReadable where nothing was decoded.
+    """
     if not counts.decoded:
-        raise NothingReadable(_why(source, counts.events, counts.rejects))
+        raise NothingReadable(_why(problems, counts.events, counts.rejects))
     seconds = time.perf_counter() - began
     return Summary(
         {
-            "messages": sum(source.messages.values()),
-            "ignored": sum(source.ignored.values()),
+            "messages": messages,
+            "ignored": ignored,
             "events": counts.events,
             "decoded": counts.decoded,
             "duplicates": counts.duplicates,
             "late": counts.late,
             "dropped": counts.dropped,
             "id_reuse": counts.id_reuse,
-            "accounts": len(pipeline.features.accounts),
+            "accounts": accounts,
             "rows": counts.rows,
             "rows_scored": dict(sorted(counts.rows_scored.items())),
             "rejects": dict(sorted(counts.rejects.items())),
             "wrong_types": dict(sorted(counts.wrong_types.items())),
             "alerts": {
-                "total": sum(tally.values()),
-                "revisions": revisions,
-                "severity": dict(sorted(tally.items())),
-                "hypothesis": dict(sorted(hypotheses.items())),
+                "total": sum(tally.severity.values()),
+                "revisions": tally.revisions,
+                "severity": dict(sorted(tally.severity.items())),
+                "hypothesis": dict(sorted(tally.hypothesis.items())),
             },
             "seconds": round(seconds, 3),
             "events_per_second": round(counts.events / seconds) if seconds else 0,
-            "peak_rss_mb": round(peak_rss_mb(), 1),
-            "inactive": _plain(pipeline.inactive()),
-            "problems": [str(p) for p in source.problems],
+            "peak_rss_mb": round(peak_mb, 1),
+            "inactive": _plain(pipeline.inactive(scores)),
+            "problems": [str(p) for p in problems],
             "versions": dict(sorted(pipeline.versions.items())),
         }
     )
@@ -152,8 +205,8 @@ def peak_rss_mb() -> float:
         return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
-def _why(source: FileSource, events: int, rejects: dict[str, int]) -> str:
+def _why(problems: Sequence[Problem], events: int, rejects: Mapping[str, int]) -> str:
     if not events:
-        return "the files hold no record" + "".join(f"\n{p}" for p in source.problems)
+        return "the files hold no record" + "".join(f"\n{p}" for p in problems)
     worst = ", ".join(f"{reason} {count}" for reason, count in sorted(rejects.items(), key=lambda r: -r[1])[:5])
     return f"none of {events} records is a request by the contract ({worst}): see `monitor fields`"

@@ -14,6 +14,10 @@ class MonitorError(Exception):
     """What Redis was asked for where it was Redis that failed: a metric's label."""
 
 
+_LONGEST = 1_000
+"""Characters of a message that are said: some quote what the file holds, which may be anything."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
     """One thing wrong in a file that a person wrote: where, what, and the remedy."""
@@ -25,7 +29,9 @@ class Problem:
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
-        return f"{place}: {self.field + ': ' if self.field else ''}{self.message}"
+        said = self.message if len(self.message) <= _LONGEST else f"{self.message[:_LONGEST]} ..."
+        field = self.field[:_LONGEST] if self.field else ""
+        return f"{place}: {field + ': ' if field else ''}{said}"
 
 
 class BadInput(MonitorError):

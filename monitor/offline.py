@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from monitor import wiring
+from monitor import partwise, wiring
 from monitor.alerts import FileSink
 from monitor.backtest import backtest
 from monitor.context import ContextEvent, read_context
+from monitor.engines import Engine, Local
 from monitor.errors import BadInput
+from monitor.partwise import Work, make_pipeline
 from monitor.pipeline import Pipeline
 from monitor.settings import Settings, load_settings
 from monitor.sketch import Keyring, Sketcher
@@ -38,32 +41,34 @@ def backtest_files(
     partitions: int | None = None,
     seed: int = 1,
     progress: Callable[[int, int], None] = lambda events, raised: None,
-    prepare: Callable[[Pipeline], None] = lambda pipeline: None,
+    prepare: Callable[[Pipeline], None] | None = None,
+    engine: Engine | None = None,
 ) -> dict[str, Any]:
     """Run ``logs`` and write ``alerts`` (NDJSON); returns the summary of contract 3.
 
     Without a key in the settings the sketches are keyed by ``seed``: the same input gives the same bytes.
     ``format`` is that of the logs, the settings' where None. ``prepare`` sees the pipeline before its first record.
+    ``engine``: cut by partitions, see :mod:`monitor.partwise`; None or a local one: one pipeline, in one pass.
     Raises BadInput for paths, formats, settings or rules that cannot be used, NothingReadable for logs without one.
     """
     settings = settings or load_settings(config)
-    reader = wiring.reader(settings, format)
-    pipeline = wiring.pipeline(
-        settings,
-        keys=wiring.keyring(settings, generated=lambda: Keyring.from_seed(seed)),
-        rules=wiring.load(settings, (rules,) if rules is not None else ()),
-    )
-    pipeline.known.take(context_events(context))
-    prepare(pipeline)
-    sink = FileSink(alerts)
-    try:
-        summary = backtest(
-            pipeline, logs, sink, warmup=warmup, partitions=partitions or settings.features.partitions,
-            max_bytes=settings.decode.max_bytes, reader=reader, progress=progress,
-        )  # fmt: skip
-    finally:
-        sink.close()
-    return summary.values
+    partitions = partitions or settings.features.partitions
+    work = Work(
+        settings, tuple(logs), tuple(warmup), tuple(context_events(context)), (rules,) if rules is not None else (),
+        format, seed, partitions, frozenset(range(partitions)),
+    )  # fmt: skip
+    with closing(FileSink(alerts)) as sink:
+        if engine is not None and not isinstance(engine, Local):
+            assert prepare is None, "a pipeline in another process can't be prepared here"
+            return partwise.backtest(engine, work, sink, progress).values
+        reader = wiring.reader(settings, format)
+        pipeline = make_pipeline(work)
+        if prepare is not None:
+            prepare(pipeline)
+        return backtest(
+            pipeline, logs, sink, warmup=warmup, partitions=partitions, max_bytes=settings.decode.max_bytes,
+            reader=reader, progress=progress,
+        ).values  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

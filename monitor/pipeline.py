@@ -200,11 +200,11 @@ class Pipeline:
         if isinstance(epoch, int) and epoch >= 0:
             self._epochs[partition] = epoch
 
-    def inactive(self) -> Inactive:
-        """Features, detectors and rules that the log seen so far cannot feed."""
+    def inactive(self, scores: Mapping[str, str] | None = None) -> Inactive:
+        """Features, detectors and rules that the log seen so far cannot feed; ``scores``: detectors told otherwise."""
         present = frozenset(self.observe.counts.fields) | self.known.fields
         present |= {name for name, others in STAND_INS.items() if present.intersection(others)}
-        scores = self.scorer.status().inactive
+        scores = self.scorer.status().inactive if scores is None else scores
         return Inactive(CATALOGUE.inactive(present), scores, self.rules.inactive(present, scores))
 
     def open_alerts(self) -> list[Alert]:

@@ -186,11 +186,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name each server of this run with its version, and each skip that made the run fail."""
+    """Name each server of this run with its version, what was left out, and each skip that made the run fail."""
     if servers.VERSIONS:
         terminalreporter.section("servers")
         for name, version in sorted(servers.VERSIONS.items()):
             terminalreporter.line(f"{name}: {version}")
+    for group, module in (("cluster", "ray"), ("train", "torch")):
+        if find_spec(module) is None:
+            terminalreporter.line(f"NOT RUN: tests marked {group}, since {module} is not installed", yellow=True)
     skipped = terminalreporter.stats.get("skipped", [])
     if REQUIRED and skipped:
         terminalreporter.section("skipped, and MONITOR_REQUIRE_SERVERS=1 allows none", red=True)

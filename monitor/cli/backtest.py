@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .common import ConfigOption, err, guarded, out, progress_bar, table
+from .common import ConfigOption, EngineOption, err, guarded, out, progress_bar, table
 
 
 @guarded
@@ -26,17 +26,20 @@ def backtest(
     summary: Annotated[Path | None, typer.Option("--json", help="Where the summary goes as JSON.")] = None,
     partitions: Annotated[int | None, typer.Option(help="Virtual partitions; the topic's number to compare.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the sketch key where the settings have none.")] = 1,
+    engine: EngineOption = "local",
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no table.")] = False,
 ) -> None:
     """Run what `monitor run` runs over files, in event time, without a server."""
     from .. import offline
+    from ..engines import engine_of
 
+    on = engine_of(engine)
     if alerts.exists():
         alerts.unlink()
     with progress_bar("backtest", None, quiet=quiet) as update:
         result = offline.backtest_files(
             logs, alerts, context=context or (), format=format, config=config, rules=rules, warmup=warmup or (),
-            partitions=partitions, seed=seed,
+            partitions=partitions, seed=seed, engine=on,
             progress=lambda events, raised: update(events, f"{events:,} requests, {raised} alerts"),
         )  # fmt: skip
     if summary is not None:

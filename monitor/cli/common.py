@@ -23,6 +23,9 @@ R = TypeVar("R")
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="YAML file of settings; without it defaults and environment.")
 ]
+EngineOption = Annotated[
+    str, typer.Option("--engine", help="local, or ray[://HOST:PORT] (extra `cluster`): what the work runs on.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
 
 err = Console(stderr=True, highlight=False)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import ConfigOption, err, guarded, out, progress_bar
+from .common import ConfigOption, EngineOption, err, guarded, out, progress_bar
 
 _WIDE = 200
 
@@ -70,9 +70,7 @@ def evaluate(
     rules: RulesOption = None,
     work: WorkOption = None,
     processes: ProcessesOption = None,
-    ray: Annotated[
-        bool | None, typer.Option("--ray/--no-ray", help="Runs over Ray; default: where the extra `cluster` is.")
-    ] = None,
+    engine: EngineOption = "local",
     quiet: QuietOption = False,
 ) -> None:
     """Score alerts against the truth of a log, or run a suite that makes log, alerts and score."""
@@ -102,11 +100,13 @@ def evaluate(
                 made = nightly.run_nightly(seeds=seeds, first_seed=first_seed, linkers=own, progress=progress)
             _tell(made, json_, html, markdown, quiet)
             return
+        from ..engines import LOCAL, engine_of
         from ..evaluate.semireal import sources
         from ..evaluate.suite import run_suite
-        from .spread import spread_of
 
-        spread, real = spread_of(ray), sources(prompts or (), trace or ())
+        # local: its own processes, as many as --processes says
+        spread = engine_of(engine).run if engine != LOCAL else None
+        real = sources(prompts or (), trace or ())
         detector = _detector(config, rules)
         with _folder(work) as folder, _steps(suite, quiet) as progress:
             made = run_suite(

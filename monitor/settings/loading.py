@@ -137,8 +137,8 @@ class _Loader:
         try:
             with open(file, "rb") as stream:
                 raw = stream.read(_SECRET_BYTES + 1)
-        except OSError as error:
-            self._add(where, f"{str(file)!r} can't be read: {error.strerror or error}")
+        except (OSError, ValueError) as error:  # ValueError: a name with a null byte
+            self._add(where, f"{str(file)!r} can't be read: {getattr(error, 'strerror', None) or error}")
             return None
         try:
             text = raw.decode().rstrip("\r\n")

@@ -7,7 +7,7 @@ running index within a virtual partition. Knows of a record only what ``envelope
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import compress
 from os import PathLike
 from pathlib import Path
@@ -68,6 +68,7 @@ class FileSource:
     middle; what was read before counts. A record without an account goes to partition 0, for decode to reject.
     ``translate`` reads another log format: a line may then hold many events, or none; ``messages`` and ``ignored``
     count lines, and items that are no requests, of each file as far as it was read.
+    ``only`` gives the records of these partitions alone: what others give in another process.
     Raises BadInput with every path that cannot be opened or is given twice.
     """
 
@@ -82,6 +83,7 @@ class FileSource:
         max_bytes: int = 1 << 20,
         translate: Translate | None = None,
         listener: Listener | None = None,
+        only: Collection[int] | None = None,
     ):
         self.paths = [Path(p) for p in paths]
         _check(self.paths)
@@ -96,6 +98,8 @@ class FileSource:
         self._listener = listener
         self._announced = self._closed = self._all_paused = self._drained = False
         self._paused: set[int] = set()
+        self._only = frozenset(range(partitions) if only is None else only)
+        self._others = frozenset(range(partitions)) - self._only
         self._next = dict.fromkeys(range(partitions), 0)  # the next offset to give
         self._scanned = [0] * partitions  # the offset that the next record read from the files has
         self._runs: Iterator[tuple[list[bytes], list[str | None]]] = iter(())
@@ -153,7 +157,7 @@ class FileSource:
             mine = np.flatnonzero(place == p)
             offset[mine] = self._scanned[p] + np.arange(len(mine))
             self._scanned[p] += len(mine)
-            if p not in self._paused:
+            if p not in self._paused and p not in self._others:
                 wanted[mine] = offset[mine] >= self._next[p]
                 self._next[p] = max(self._next[p], self._scanned[p])
         values += given if wanted.all() else compress(given, wanted.tolist())
@@ -190,8 +194,8 @@ class FileSource:
 
     @property
     def assigned(self) -> frozenset[int]:
-        """All virtual partitions, until closed."""
-        return frozenset() if self._closed else frozenset(self._next)
+        """All virtual partitions, or ``only`` these, until closed."""
+        return frozenset() if self._closed else self._only
 
     @property
     def finished(self) -> bool:

@@ -37,21 +37,26 @@ from monitor.source.kafka_source import KafkaSource
 TOPIC = "bench"
 
 
-def kafka(broker: str, group: str) -> dict[str, Any]:
+def kafka(broker: str, group: str, topic: str = "") -> dict[str, Any]:
     return {
-        "brokers": [broker], "topic": TOPIC, "group": group, "auto_offset_reset": "earliest",
+        "brokers": [broker], "topic": topic or TOPIC, "group": group, "auto_offset_reset": "earliest",
         "session_timeout_ms": 30_000, "max_poll_records": 20_000,
     }  # fmt: skip
 
 
-def produce(broker: str, records: int, accounts: int) -> dict[str, Any]:
+def settings_of(broker: str, group: str, topic: str) -> KafkaSettings:
+    return KafkaSettings.model_validate(kafka(broker, group, topic))
+
+
+def produce(broker: str, records: int, accounts: int, topic: str = "") -> dict[str, Any]:
     """Traffic of a fifth as many simulated accounts, each spread over five names: many accounts, few requests each."""
     world = build(["D1", "D2", "B1", "B3"], accounts // 5, 4.0, 7, heavy_cap=400.0)
     sent = size = 0
     texts: set[int] = set()
     names: set[str] = set()
     began = time.perf_counter()
-    with KafkaSender(KafkaSettings(brokers=(broker,), topic=TOPIC), TOPIC) as sender:
+    topic = topic or TOPIC
+    with KafkaSender(KafkaSettings(brokers=(broker,), topic=topic), topic) as sender:
         for chunk in world:
             # no more than is sent, or the shares below would count what nobody read
             room = records - sent
@@ -97,11 +102,12 @@ def ceiling(broker: str) -> dict[str, Any]:
     return {"records": count, "per_s": round(count / (last - began)), "cpu_us_a_record": round(cpu / count * 1e6, 1)}
 
 
-def pipeline(broker: str, redis: str, folder: str) -> dict[str, Any]:
+def pipeline(broker: str, redis: str, folder: str, topic: str = "") -> dict[str, Any]:
     """The service, until it has read everything."""
     settings = Settings.model_validate(
         {
-            "kafka": kafka(broker, "bench"), "redis": {"url": redis}, "checkpoint": {"path": folder, "every_s": 30},
+            "kafka": kafka(broker, "bench", topic), "redis": {"url": redis},
+            "checkpoint": {"path": folder, "every_s": 30},
             "score": {"anomaly": {"quarantine_h": 1}}, "http": {"enabled": False},
         }
     )  # fmt: skip

@@ -112,9 +112,9 @@ def _patriot(detector: object, log: Path, context: Path, alerts: Path) -> dict:
 @pytest.mark.cluster
 def test_over_ray_a_suite_gives_what_local_processes_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suite, "SUITES", {"tiny": suite.Size(20, 0.3, ("D1",), 40)})
-    for name, how in (("ray", "--ray"), ("local", "--no-ray")):
-        run("evaluate", "--suite", "tiny", how, "--processes", 1, "--json", tmp_path / name, "--quiet", "--work",
-            tmp_path / f"{name}-work")  # fmt: skip
+    for name in ("ray", "local"):
+        run("evaluate", "--suite", "tiny", "--engine", name, "--processes", 1, "--json", tmp_path / name, "--quiet",
+            "--work", tmp_path / f"{name}-work")  # fmt: skip
     ray, local = (json.loads((tmp_path / name).read_text()) for name in ("ray", "local"))
     for report in (ray, local):
         for outcome in report["outcomes"]:
@@ -124,7 +124,7 @@ def test_over_ray_a_suite_gives_what_local_processes_give(tmp_path: Path, monkey
 
 @pytest.mark.no_cluster
 def test_ray_asked_for_but_absent_is_said(tmp_path: Path) -> None:
-    result = run("evaluate", "--suite", "smoke", "--ray", "--no-baselines", "--work", tmp_path, status=2)
+    result = run("evaluate", "--suite", "smoke", "--engine", "ray", "--no-baselines", "--work", tmp_path, status=2)
     assert "[cluster]" in result.output
 
 

@@ -193,7 +193,7 @@ def test_the_image_is_pinned_hashed_and_not_root() -> None:
     assert not any(line.startswith("!") and "secret" in line for line in ignored)
 
 
-@pytest.mark.parametrize("name", ["constraints.txt", "constraints-dev.txt"])
+@pytest.mark.parametrize("name", ["constraints.txt", "constraints-cluster.txt", "constraints-dev.txt"])
 def test_every_dependency_is_pinned_with_a_hash(name: str) -> None:
     text = (DEPLOY / name).read_text().replace("\\\n", " ")
     requirements = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]

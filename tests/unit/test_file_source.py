@@ -56,6 +56,14 @@ def test_offsets_run_within_each_partition_and_partitions_are_kafkas(logs):
     assert all(partition_of(json.loads(v)["account_id"].encode(), 5) == p for p, _, v in rows)
 
 
+def test_some_partitions_alone_are_the_records_that_all_of_them_have_there(logs):
+    rows = drain(FileSource(logs, 5))
+    for mine in ({0, 3}, {1}, {2, 4}):
+        source = FileSource(logs, 5, only=mine)
+        assert source.assigned == mine
+        assert drain(source, 777) == [row for row in rows if row[0] in mine]
+
+
 def test_merged_by_time_and_an_absurd_time_holds_nothing_up(logs):
     times = np.array([json.loads(v)["ts"] for _, _, v in drain(FileSource(logs, 5))])
     sane = times[(times > 1_600_000_000) & (times < 2_000_000_000)]

@@ -217,11 +217,19 @@ def test_secret_files_that_do_not_serve(tmp_path: Path) -> None:
         assert len(found) == 1
         assert "m.yaml:2: redis.password_file" in found[0]
         assert word in found[0]
+    (found,) = refused(tmp_path, 'redis:\n  password_file: "a\\0b"\n')
+    assert "null byte" in found
     (tmp_path / "short").write_text("short")
     found = refused(tmp_path, f"keys: {{ring: [{{id: a, secret_file: {tmp_path / 'short'}}}]}}\n")
     assert "shorter than 32 characters" in found[0]
     found = refused(tmp_path, f"redis: {{password: x, password_file: {tmp_path / 'short'}}}\n")
     assert "and password are both set" in found[0]
+
+
+def test_a_value_of_any_length_makes_a_problem_of_some_lines(tmp_path: Path) -> None:
+    (found,) = refused(tmp_path, f"alerts:\n  sinks: [{'a' * 70_000}]\n")
+    assert len(found) < 1_500
+    assert "m.yaml:2: alerts.sinks" in found
 
 
 def test_a_secret_of_a_wrong_type_is_not_quoted(tmp_path: Path) -> None:

@@ -1,0 +1,80 @@
+"""Requests of any number of accounts at a price that a bench can pay: rows of the simulator, given to other accounts.
+
+Each account has its own id, organisation, key, payment and address, the last two shared by two or three accounts as in
+simulated worlds; the rest of a row (client, parameters, tokens, text) is one that the simulator drew. A number at the
+end of each prompt keeps prompts distinct. Event time begins at ``start`` and rises by ``1 / per_s`` a request.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+import numpy as np
+import polars as pl
+
+from monitor.records import RawBatch
+from monitor.simulate.api import build
+from monitor.source.partitioner import Partitioner
+
+START = 1_767_571_200.0
+TEXT = ("system", "prompt")
+_SHARED = 2.5
+"""Accounts that share a payment or an address, on average."""
+
+
+class Traffic:
+    """``accounts`` in all; ``text`` False leaves prompts out. The same arguments give the same bytes."""
+
+    def __init__(
+        self, accounts: int, *, text: bool, per_s: float = 1000.0, partitions: int = 8, seed: int = 7,
+        start: float = START,
+    ):  # fmt: skip
+        rows = next(iter(build(["D1", "D2", "B1", "B3"], 400, 4.0, seed, heavy_cap=400.0))).frame
+        if not text:
+            rows = rows.drop(TEXT)
+        self._rows, self._text, self._per_s, self._start = rows, text, per_s, start
+        self._rng, self.accounts = np.random.default_rng(seed), accounts
+        self._place = Partitioner(partitions, 2_000_000)
+        self._order = self._rng.permutation(accounts)
+        self._offsets = [0] * partitions
+        self.sent = self.bytes = 0
+
+    def batches(self, requests: int, size: int = 20_000, *, each_once: bool = False) -> Iterator[RawBatch]:
+        """Some more requests, of random accounts; ``each_once``: of all accounts in turn."""
+        end = self.sent + requests
+        while self.sent < end:
+            n = min(size, end - self.sent)
+            at = np.arange(self.sent, self.sent + n)
+            who = self._order[at % self.accounts] if each_once else self._rng.integers(0, self.accounts, n)
+            yield self._batch(at, who)
+            self.sent += n
+
+    def _batch(self, at: np.ndarray, who: np.ndarray) -> RawBatch:
+        drawn = self._rows[self._rng.integers(0, len(self._rows), len(at))]
+        shared = (who // _SHARED).astype(np.int64)
+        ts = self._start + at / self._per_s
+        frame = drawn.with_columns(
+            ts=pl.Series(ts.round(3)), completed_at=pl.Series(ts.round(3)),
+            account_id=pl.format("acct_{}", pl.Series(who)), org_id=pl.format("org_{}", pl.Series(who)),
+            api_key_id=pl.format("key_{}", pl.Series(who)), payment_fp=pl.format("pm_{}", pl.Series(shared)),
+            ip=pl.format("10.{}.{}.7", pl.Series(shared // 250 % 250), pl.Series(shared % 250)),
+            request_id=pl.format("req_{}", pl.Series(at)), conversation_id=pl.format("conv_{}", pl.Series(at)),
+            account_created_at=pl.Series(self._start - 1e6 - who * 7.0),
+        )  # fmt: skip
+        if self._text:
+            frame = frame.with_columns(prompt=pl.format("{} {}", "prompt", pl.Series(at)))
+        lines = io.BytesIO()
+        frame.write_ndjson(lines)
+        values = lines.getvalue().splitlines()
+        self.bytes += sum(map(len, values))
+        places = np.array([self._place(a) for a in frame["account_id"].to_list()], np.int32)
+        offsets = np.empty(len(at), np.int64)
+        for p in range(len(self._offsets)):
+            mine = places == p
+            offsets[mine] = self._offsets[p] + np.arange(mine.sum())
+            self._offsets[p] += int(mine.sum())
+        return RawBatch(
+            values=values, partition=places, offset=offsets, timestamp_ms=np.round(ts * 1000).astype(np.int64),
+            next_offsets={p: self._offsets[p] for p in sorted(set(places.tolist()))},
+        )  # fmt: skip
