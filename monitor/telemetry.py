@@ -306,6 +306,7 @@ class Telemetry:
         self.checkpoint_timestamp = m.gauge(
             "checkpoint_timestamp_seconds", "When a partition was last written down.", d, partition=per_partition
         )
+        self.archive_lost = m.counter("archive_lost", "Times that a step of a partition could not be archived.", d)
         self.fenced = m.counter("fenced", "Writes refused because another replica owns the partition.", i)
         self.restores = m.counter("restores", "Partitions taken up, by what from.", d, outcome=RESTORES)
         self.restore_seconds = m.histogram("restore_seconds", "Time to take a partition up.", i, _STAGE_S)

@@ -174,7 +174,8 @@ def pipeline(
         )
     )
     if settings.archive.path is not None:
-        archive = Archive(settings.archive.path, settings.campaigns.step_s * 1000, settings.archive.days)
+        told = made[0].observe.archived
+        archive = Archive(settings.archive.path, settings.campaigns.step_s * 1000, settings.archive.days, told)
         made[0].seen, made[0].campaigns.archive = archive.scored, archive.put
     return made[0]
 

@@ -13,7 +13,7 @@ from monitor.archive import SCHEMA, SCORES, Archive, combined, days_of, forget, 
 from monitor.archive.rows import TEMPLATES_A_DAY, VALUES_A_DAY, kind_of
 from monitor.campaigns import StepBlob
 from monitor.campaigns.kinds import CODE
-from monitor.errors import BadInput, DependencyDown
+from monitor.errors import BadInput
 
 DAY = 144
 """Steps of a day."""
@@ -88,7 +88,9 @@ def test_links_of_a_kind_are_the_smallest_ones_and_keep_their_kind(tmp_path: Pat
 
 
 def test_the_highest_opinion_of_a_step_is_kept_also_when_it_is_put_again(tmp_path: Path) -> None:
-    made, archive = steps(3, accounts=2), Archive(tmp_path, STEP_MS)
+    said: list[tuple[int, str]] = []
+    made = steps(3, accounts=2)
+    archive = Archive(tmp_path, STEP_MS, told=lambda lost, why: said.append((lost, why)))
     begin = made[0].step * STEP_MS
     scored = pl.DataFrame({
         "partition": pl.Series([0, 0, 1], dtype=pl.Int32), "t_ms": [begin + 1, begin + 2, begin + 2],
@@ -97,12 +99,26 @@ def test_the_highest_opinion_of_a_step_is_kept_also_when_it_is_put_again(tmp_pat
     archive.scored(scored)
     blocked = tmp_path / days_of_step(made[0]).isoformat()
     blocked.write_text("no folder")
-    with pytest.raises(DependencyDown, match=r"archive\.path"):
-        archive.put(made)
+    archive.put(made)
     blocked.unlink()
     archive.put(made)
+    assert [lost for lost, _ in said] == [len(made), 0]
+    assert "archive.path" in said[0][1]
+    assert said[1] == (0, "")
     found = dict(rows(tmp_path).group_by("account").agg(pl.col(SCORES[0]).max()).iter_rows())
     assert found == {"a0": 128, "a1": None}
+
+
+def test_a_damaged_step_is_set_aside_and_stops_nothing(tmp_path: Path) -> None:
+    said: list[int] = []
+    archive = Archive(tmp_path, STEP_MS, told=lambda lost, why: said.append(lost))
+    for step, whole in ((0, True), (1, False), (DAY, True), (DAY + 1, True)):
+        archive.put([blob(step, [Act("a")])])
+        if not whole:
+            max(tmp_path.rglob("*.parquet")).write_bytes(b"PAR1 and no more")
+    assert said == [0, 0, 1, 0]
+    assert [len(pl.read_parquet(f)) for _, files in scan(tmp_path) for f in files] == [1, 1, 1]
+    assert len(list(tmp_path.rglob("*.damaged"))) == 1
 
 
 def days_of_step(b: StepBlob) -> date:
