@@ -17,8 +17,8 @@ from typing import Any
 
 Series = list[tuple[float, float]]
 """(seconds since the epoch, value)."""
-SHOWN = ("Records a second", "Time by stage", "Tick delay", "Open now, by severity", "Accounts in campaigns, by tier",
-         "Output tokens leaked so far", "Firings, by rule", "Scores, quantiles")  # fmt: skip
+SHOWN = ("Records a second", "Time by stage", "Opened, by severity", "Open now, by severity",
+         "Accounts in campaigns, by tier", "Output tokens leaked so far", "Firings, by rule", "Scores, quantiles")  # fmt: skip
 COLOURS = ("#1f5fae", "#b3261e", "#8a5a00", "#2e7d4f", "#6a4bb0", "#0f7f86", "#94408a", "#5b6672")
 WIDTH, HEIGHT, COLUMNS, MOST = 590, 216, 2, 8
 INTERVAL = "15s"
@@ -109,7 +109,7 @@ def one(drawn: Drawn, x: float, y: float, begin: float, end: float) -> str:
         out.append(f'<polyline points="{path}" class="l" stroke="{colour}"/>')
         height = top + 8 + 17 * number
         out.append(f'<path d="M{right + 14} {height - 4}h14" class="l" stroke="{colour}"/>')
-        short = name if len(name) <= 19 else name[:18] + "…"
+        short = name if len(name) <= 18 else name[:17] + "…"
         out.append(f'<text x="{right + 33}" y="{height}" class="t">{escape(short)}</text>')
     return "".join(out)
 
