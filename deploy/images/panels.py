@@ -18,7 +18,8 @@ from typing import Any
 Series = list[tuple[float, float]]
 """(seconds since the epoch, value)."""
 SHOWN = ("Records a second", "Time by stage", "Opened, by severity", "Open now, by severity",
-         "Accounts in campaigns, by tier", "Output tokens leaked so far", "Firings, by rule", "Scores, quantiles")  # fmt: skip
+         "Accounts in campaigns, by tier", "Output tokens leaked so far", "Firings, by rule",
+         "Scores, quantiles")  # fmt: skip
 COLOURS = ("#1f5fae", "#b3261e", "#8a5a00", "#2e7d4f", "#6a4bb0", "#0f7f86", "#94408a", "#5b6672")
 WIDTH, HEIGHT, COLUMNS, MOST = 590, 216, 2, 8
 INTERVAL = "15s"

@@ -42,7 +42,7 @@ class Settings(Section):
     )
     archive: ArchiveSettings = Field(default=ArchiveSettings(), description="What is kept for a hunt, and how long.")
     rules: RulesSettings = Field(default=RulesSettings(), description="Where detections are read from.")
-    alerts: AlertsSettings = Field(default=AlertsSettings(), description="Where alerts go, and the budget of false ones.")
+    alerts: AlertsSettings = Field(default=AlertsSettings(), description="Where alerts go; the budget of false ones.")
     checkpoint: CheckpointSettings = Field(default=CheckpointSettings(), description="Where state is kept.")
     ingest: IngestSettings = Field(default=IngestSettings(), description="Requests that gateways post by HTTP.")
     evidence: EvidenceSettings = Field(
