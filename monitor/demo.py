@@ -72,13 +72,20 @@ class Demo:
     console: str = ""
     token: str = ""
     settled: bool = False
+    _warm: threading.Thread | None = None
+
+    @property
+    def compiling(self) -> bool:
+        """Whether kernels are still being compiled, which a first run waits for, once a machine."""
+        return self._warm is not None and self._warm.is_alive()
 
     def run(self, signals: Signals) -> None:
         """Start servers, producer and service; return when every request was scored, or at a signal with ``keep``."""
         began = time.monotonic()
         # numba compiles under one lock a process: a second process halves the wait of a first run.
         warming = subprocess.Popen([sys.executable, "-c", _WARM])  # noqa: S603 - our own interpreter
-        threading.Thread(target=warm_all, name="warm", daemon=True).start()
+        self._warm = threading.Thread(target=warm_all, name="warm", daemon=True)
+        self._warm.start()
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="monitor-demo-")))
             if missing():

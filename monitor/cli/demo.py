@@ -69,7 +69,8 @@ class _view:  # noqa: N801 - reads as a with-statement's verb
 
     def _figures(self) -> dict[str, str]:
         play, service = self._play, self._play.service
-        figures = {"state": play.state, "time": f"{time.monotonic() - self._began:.0f} s"}
+        state = f"{play.state}, compiling (a first run takes a minute)" if play.compiling else play.state
+        figures = {"state": state, "time": f"{time.monotonic() - self._began:.0f} s"}
         if service is None:
             return figures
         pipeline = service.runner.pipeline
@@ -101,7 +102,7 @@ class _view:  # noqa: N801 - reads as a with-statement's verb
 
     def _lines(self) -> None:
         while not self._over.wait(5):
-            err.print("  ".join(f"{k} {v}" for k, v in self._figures().items()), markup=False)
+            err.print("  ".join(f"{k} {v}" for k, v in self._figures().items()), markup=False, soft_wrap=True)
 
 
 def _verdict(play: Any) -> dict[str, Any]:
