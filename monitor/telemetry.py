@@ -416,6 +416,23 @@ class Telemetry:
             self.classifier_provider.labels(name).set(name == provider)
 
 
+class DrillTelemetry:
+    """What a live drill says of itself, on a registry of its own: its pipeline's counts are nobody's to add up."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        m = _Maker(registry)
+        self.running = m.gauge("drill_running", "1 in a process of `monitor drill --live`.", "internal")
+        self.missed = m.gauge("drill_missed", "1 after a campaign was not found in its time, until one is.", "internal")
+        self.rounds = m.counter(
+            "drill_rounds", "Campaigns laid over the traffic, by whether they were found.", "internal",
+            outcome=("found", "missed"),
+        )  # fmt: skip
+        self.found_after = m.gauge(
+            "drill_found_after_seconds", "Event time that the last campaign took to become HIGH.", "internal"
+        )
+        self.specs: tuple[Spec, ...] = tuple(m.specs)
+
+
 def _values(metric: Counter | Gauge, *labels: str) -> list[tuple[str, ...]]:
     """Label values of a metric's children, in the order of its labels."""
     found = {tuple(sample.labels[name] for name in labels) for family in metric.collect() for sample in family.samples}

@@ -14,7 +14,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from monitor.settings import load_settings
-from monitor.telemetry import Telemetry
+from monitor.telemetry import DrillTelemetry, Telemetry
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -214,7 +214,8 @@ def test_every_dependency_of_the_project_is_in_the_list() -> None:
 
 
 def test_alerts_read_metrics_that_exist_and_have_a_runbook() -> None:
-    specs = {spec.name: spec for spec in Telemetry(CollectorRegistry()).specs}
+    exported = (Telemetry(CollectorRegistry()), DrillTelemetry(CollectorRegistry()))
+    specs = {spec.name: spec for telemetry in exported for spec in telemetry.specs}
     headings = set(re.findall(r"^### (\w+)$", (DEPLOY / "README.md").read_text(), re.M))
     assert {alert["alert"] for alert in ALERTS} == headings
     for alert in ALERTS:

@@ -22,7 +22,7 @@ from monitor.settings import Settings, load_settings
 from monitor.simulate import scenario
 from monitor.store.alert_keys import VERDICTS, AlertKeys
 from monitor.store.redis_link import RIGHTS
-from monitor.telemetry import Telemetry
+from monitor.telemetry import DrillTelemetry, Telemetry
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "README.md").read_text("utf-8")
@@ -140,6 +140,7 @@ def test_every_setting_exists() -> None:
 def test_every_metric_rule_feature_and_scenario_exists() -> None:
     registry = CollectorRegistry()
     Telemetry(registry)
+    DrillTelemetry(registry)
     names = {family.name for family in registry.collect()}
     metrics = set(re.findall(r"\babusemon_[a-z_]+", TEXT))
     assert len(metrics) > 5
