@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import servers
+from typer.testing import CliRunner
 
 from monitor import live
+from monitor.__main__ import build
 from monitor.drilling import Plan, Result, run_drill
 from monitor.service import Signals
 from monitor.settings import Settings
 from monitor.simulate.api import simulate
-from monitor.sketch import Keyring
+from monitor.sketch import Keyring, Sketcher
 from monitor.source.files import FileSource
 
 HOUR = 3_600.0
@@ -57,10 +61,6 @@ def test_a_campaign_is_found_beside_the_traffic_in_each_round(tmp_path: Path, sk
 
 def stripped(log: Path) -> Path:
     """The log as a gateway with the monitor's key sends it."""
-    import msgspec
-
-    from monitor.sketch import Sketcher
-
     sketcher = Sketcher(Keyring.from_seed(1))
     events = [msgspec.json.decode(line) for line in log.read_bytes().splitlines()]
     out = log.with_name("sketched.ndjson")
@@ -81,3 +81,16 @@ def test_a_monitor_that_no_longer_finds_it_is_told_of(kafka_broker: str, tmp_pat
     assert [r.after_s for r in rounds] == [None]
     with servers.admin(kafka_broker) as client:
         assert topic not in {str(group) for group in client.list_groups()}, "the monitor's own group is untouched"
+
+
+def test_a_spool_and_an_unknown_scenario_are_refused_before_anything_is_read(tmp_path: Path) -> None:
+    key = {"keys": {"ring": [{"id": "k", "secret": "0123456789abcdef" * 4}]}}
+    spool = {"source": {"read": "spool"}, "alerts": {"sinks": []}}
+    cases = ((key | spool, [], "source.read"), (key, ["--scenarios", "S99"], "S99"), ({}, [], "keys.ring"))
+    for sections, more, word in cases:
+        (tmp_path / "m.yaml").write_text(json.dumps(sections))
+        call = ["drill", "--live", "--config", str(tmp_path / "m.yaml"), "--port", "0", *more]
+        result = CliRunner().invoke(build(), call)
+        assert result.exit_code == 2, result.output
+        assert word in result.output
+    assert CliRunner().invoke(build(), ["drill"]).exit_code == 2
