@@ -9,11 +9,19 @@ import polars as pl
 import pytest
 from campaign_world import STEP_MS, Act, blob
 
+from monitor import live, wiring
+from monitor.alerts import MemorySink
 from monitor.archive import SCHEMA, SCORES, Archive, combined, days_of, forget, scan
 from monitor.archive.rows import TEMPLATES_A_DAY, VALUES_A_DAY, kind_of
 from monitor.campaigns import StepBlob
 from monitor.campaigns.kinds import CODE
 from monitor.errors import BadInput
+from monitor.runner import NoDeadLetters
+from monitor.service import Signals
+from monitor.settings import Settings
+from monitor.sketch import Keyring
+from monitor.store import MemoryStore
+from monitor.store.links import MemoryLinkStore
 
 DAY = 144
 """Steps of a day."""
@@ -148,3 +156,22 @@ def test_no_day_says_so(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     with pytest.raises(BadInput, match="holds no day"):
         list(scan(tmp_path))
+
+
+def test_a_service_whose_archive_cannot_be_written_says_why_and_stays_ready_for_it(tmp_path: Path) -> None:
+    (tmp_path / "archive").write_text("no folder")
+    settings = Settings.model_validate({"archive": {"path": str(tmp_path / "archive")}, "http": {"enabled": False}})
+    service = live.service(
+        settings, keys=Keyring.from_seed(1), rules=wiring.load(settings), rule_paths=(), signals=Signals(),
+        store=MemoryStore(), links=MemoryLinkStore(), sink=MemorySink(), dead_letters=NoDeadLetters(),
+    )  # fmt: skip
+    campaigns, health = service.runner.pipeline.campaigns, service.runner.health
+    assert campaigns.archive is not None
+    campaigns.archive([blob(0, [Act("a")]), blob(1, [Act("a")])])
+    assert health.checks()["archive"].ok
+    assert "archive.path" in health.checks()["archive"].reason
+    assert service.registry.get_sample_value("abusemon_archive_lost_total") == 2
+    (tmp_path / "archive").unlink()
+    campaigns.archive([blob(2, [Act("a")])])
+    assert health.checks()["archive"].reason == ""
+    assert len(rows(tmp_path / "archive")) == 1
