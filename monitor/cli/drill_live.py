@@ -13,6 +13,9 @@ from .common import err, out
 if TYPE_CHECKING:
     from ..drilling import Plan, Result
 
+PORT = 9468
+"""Where a live drill serves its metrics: `run`, `serve` and `ingest` of one host have those before."""
+
 
 def drill_live(config: Path | None, plan: Plan, port: int, earliest: bool) -> None:
     """Drill until a signal or the last round; exit status 1 if a campaign was missed."""

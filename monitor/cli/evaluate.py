@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .common import ConfigOption, err, guarded, out, progress_bar
+from .drill_live import PORT, drill_live
 
 _WIDE = 200
 
@@ -156,7 +157,7 @@ def drill(
     every: Annotated[float, typer.Option(min=0.1, help="--live: hours from one campaign to the next.")] = 24.0,
     rounds: Annotated[int | None, typer.Option(min=1, help="--live: end after so many campaigns.")] = None,
     study: Annotated[int, typer.Option(min=100, help="--live: requests looked at before the first.")] = 20_000,
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="--live: of /metrics and health; 0: a free one.")] = 9468,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="--live: of /metrics and health; 0: a free one.")] = PORT,
     earliest: Annotated[bool, typer.Option("--earliest", help="--live: from the beginning of the topic.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the overlay.")] = 1,
     worth: Annotated[bool, typer.Option("--worth/--no-worth", help="Also what each missing field is worth.")] = True,
@@ -183,7 +184,6 @@ def drill(
         raise BadInput([Problem("arguments", 0, "--log LOG must be given, or --live")])
     if live:
         from ..drilling import Plan
-        from .drill_live import drill_live
 
         plan = Plan(scenarios or "S1", within * 3_600, every * 3_600, study, seed, rounds)
         drill_live(config, plan, port, earliest)

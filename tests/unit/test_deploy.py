@@ -13,6 +13,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
+from monitor.cli.drill_live import PORT as DRILL_PORT
 from monitor.settings import load_settings
 from monitor.telemetry import DrillTelemetry, Telemetry
 
@@ -265,7 +266,8 @@ def test_alerts_that_never_fire_turn_their_tests_red(tmp_path: Path) -> None:
     assert set(re.findall(r"alertname: ?(\w+)", done.stdout + done.stderr)) == {alert["alert"] for alert in ALERTS}
 
 
-UNITS = {"abuse-monitor": "run", "abuse-monitor-console": "serve", "abuse-monitor-ingest": "ingest"}
+UNITS = {"abuse-monitor": "run", "abuse-monitor-console": "serve", "abuse-monitor-ingest": "ingest",
+         "abuse-monitor-drill": "drill --live"}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", UNITS)
@@ -300,15 +302,17 @@ def test_the_unit_is_locked_and_its_settings_load(name: str, tmp_path: Path) -> 
     assert UNITS[name] != "run" or int(stop[1]) > settings.checkpoint.drain_s
 
 
-def test_the_three_services_of_a_host_have_ports_of_their_own() -> None:
+def test_the_services_of_a_host_have_ports_of_their_own() -> None:
     taken: list[int] = []
     for name, command in UNITS.items():
         text = (DEPLOY / f"systemd/{name}.service").read_text()
         env = dict(pair.split("=", 1) for pair in re.findall(r"^Environment=(MONITOR__\w+__PORT=\d+)$", text, re.M))
         settings = load_settings(None, env)
-        taken += {"run": [settings.http.port], "serve": [settings.console.port],
-                  "ingest": [settings.http.port, settings.ingest.port]}[command]  # fmt: skip
-    assert len(set(taken)) == len(taken) == 4
+        taken += {
+            "run": [settings.http.port], "serve": [settings.console.port], "drill --live": [DRILL_PORT],
+            "ingest": [settings.http.port, settings.ingest.port],
+        }[command]  # fmt: skip
+    assert len(set(taken)) == len(taken) == 5
 
 
 @pytest.mark.prometheus
