@@ -7,6 +7,7 @@ through Valkey, and the scrapers are found, or not, by the rules that ship.
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,7 @@ from monitor.runner import Runner
 from monitor.service import Signals
 from monitor.settings import Settings
 from monitor.sketch import Keyring
-from monitor.source.embedded import EmbeddedKafka, EmbeddedValkey, missing
+from monitor.source.embedded import HOST, EmbeddedKafka, EmbeddedValkey, ServerProcess, accepts, free_ports, missing
 from monitor.source.files import FileSource
 from monitor.source.kafka_admin import create_topics
 from monitor.source.kafka_source import KafkaSource
@@ -53,7 +54,11 @@ class World:
 
 @dataclass(slots=True)
 class Demo:
-    """A demo that is set up. ``run`` blocks; everything else may be read from another thread meanwhile."""
+    """A demo that is set up. ``run`` blocks; everything else may be read from another thread meanwhile.
+
+    With ``keep`` a console is served too, at ``console`` for whoever has ``token``, and ``settled`` says whether
+    everything that was produced has been judged.
+    """
 
     world: World
     keep: bool = False
@@ -64,13 +69,23 @@ class Demo:
     alerts: list[Alert] = field(default_factory=list)
     events_produced: int = 0
     seconds: float = 0.0
+    console: str = ""
+    token: str = ""
+    settled: bool = False
+    _warm: threading.Thread | None = None
+
+    @property
+    def compiling(self) -> bool:
+        """Whether kernels are still being compiled, which a first run waits for, once a machine."""
+        return self._warm is not None and self._warm.is_alive()
 
     def run(self, signals: Signals) -> None:
         """Start servers, producer and service; return when every request was scored, or at a signal with ``keep``."""
         began = time.monotonic()
         # numba compiles under one lock a process: a second process halves the wait of a first run.
         warming = subprocess.Popen([sys.executable, "-c", _WARM])  # noqa: S603 - our own interpreter
-        threading.Thread(target=warm_all, name="warm", daemon=True).start()
+        self._warm = threading.Thread(target=warm_all, name="warm", daemon=True)
+        self._warm.start()
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="monitor-demo-")))
             if missing():
@@ -91,13 +106,34 @@ class Demo:
 
         def done(source: Source) -> bool:
             self.events_produced = producer.events
-            return not self.keep and producer.finished and isinstance(source, KafkaSource) and source.caught_up()
+            self.settled = producer.finished and isinstance(source, KafkaSource) and source.caught_up()
+            return self.settled and not self.keep
 
+        if self.keep:
+            self._open_console(stack, folder, valkey.url)
         self.state = "running"
         self._serve(settings, signals, done)
         self.truth = producer.truth
         self.events_produced = producer.events
         self.alerts = _newest(settings)
+
+    def _open_console(self, stack: ExitStack, folder: Path, redis_url: str) -> None:
+        """``monitor serve`` beside it, as people would run it: with a token, and a key that signs reports."""
+        (port,) = free_ports(1)
+        self.token = secrets.token_hex(16)
+        (folder / "token").write_text(self.token)
+        (folder / "signing-key").write_text(secrets.token_hex(32))
+        given = {
+            "redis": {"url": redis_url}, "console": {"port": port, "token_file": str(folder / "token")},
+            "evidence": {"signing_key_file": str(folder / "signing-key")},
+        }  # fmt: skip
+        (folder / "console.yaml").write_text(json.dumps(given))  # JSON is YAML
+        command = [sys.executable, "-m", "monitor", "serve", "--config", str(folder / "console.yaml")]
+        server = ServerProcess("the console", command, folder / "console.log")
+        stack.callback(server.stop)
+        server.start()
+        server.wait_until(lambda: accepts(port), 60)
+        self.console = f"http://{HOST}:{port}"
 
     def _without_servers(self, folder: Path, signals: Signals) -> None:
         """The same pipeline with files in place of the broker, and a file in place of Valkey."""

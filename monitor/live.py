@@ -7,6 +7,7 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -96,8 +97,13 @@ def service(
     expand = wiring.expansion(settings)
     spooled = settings.source.read == "spool"
     pipeline = wiring.pipeline(settings, keys=keys, rules=rules, registry=registry, live=True, expand=expand)
-    health = Health((*CHECKS, "broker"), on_change=lambda ready: pipeline.observe.telemetry.ready.set(ready))
+    archiving = ("archive",) if settings.archive.path is not None else ()
+    ready = pipeline.observe.telemetry.ready
+    health = Health((*CHECKS, "broker", *archiving), on_change=ready.set)
     health.set("broker", True)  # until it is reached the partitions are what is missing
+    for check in archiving:  # ready whatever becomes of it, with the reason: detection goes on without an archive
+        pipeline.observe.on_archive = partial(health.set, check, True)
+        health.set(check, True)
     health.set("partitions", False, "no partition is assigned yet")
     telemetry = pipeline.observe.telemetry
     telemetry.rules_reloaded(True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
@@ -16,9 +17,11 @@ from monitor.fields import ALERT_KINDS, HYPOTHESES, SEVERITIES, TIERS
 from monitor.records import Alert, Decoded, RawBatch
 from monitor.rules import Evaluation, RuleSet
 from monitor.score import ScorerStatus, provider_of
+from monitor.service import fields
 from monitor.telemetry import ANOMALY_KINDS, Telemetry
 from monitor.ticks import TickStats
 
+_LOG = logging.getLogger(__name__)
 _SCORES = {
     "population": ("anomaly_population",),
     "change": ("anomaly_change",),
@@ -68,10 +71,19 @@ class Observer:
         self._live = live
         self._reached: dict[str, int] = {}
         self._told: dict[str, int] = {}
+        self.on_archive: Callable[[str], None] = lambda why: None
+        """Told after each writing of the archive why something was lost; "" where nothing was."""
 
     def stage(self, name: str) -> AbstractContextManager[None]:
         """Time one pass of a stage."""
         return self.telemetry.stage(name)
+
+    def archived(self, lost: int, why: str) -> None:
+        """The archive has written; ``lost`` blobs it could not, which stops nothing else."""
+        self.on_archive(why)
+        if lost:
+            self.telemetry.archive_lost.inc(lost)
+            _LOG.warning("not archived: a later hunt will miss it", extra=fields(steps=lost, error=why))
 
     def decoded(self, batch: RawBatch, decoded: Decoded, present: frozenset[str]) -> None:
         """A batch was decoded; ``present`` are the contract fields it had."""

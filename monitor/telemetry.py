@@ -306,6 +306,7 @@ class Telemetry:
         self.checkpoint_timestamp = m.gauge(
             "checkpoint_timestamp_seconds", "When a partition was last written down.", d, partition=per_partition
         )
+        self.archive_lost = m.counter("archive_lost", "Times that a step of a partition could not be archived.", d)
         self.fenced = m.counter("fenced", "Writes refused because another replica owns the partition.", i)
         self.restores = m.counter("restores", "Partitions taken up, by what from.", d, outcome=RESTORES)
         self.restore_seconds = m.histogram("restore_seconds", "Time to take a partition up.", i, _STAGE_S)
@@ -413,6 +414,23 @@ class Telemetry:
         """The execution provider in use; None: no model."""
         for name in PROVIDERS:
             self.classifier_provider.labels(name).set(name == provider)
+
+
+class DrillTelemetry:
+    """What a live drill says of itself, on a registry of its own: its pipeline's counts are nobody's to add up."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        m = _Maker(registry)
+        self.running = m.gauge("drill_running", "1 in a process of `monitor drill --live`.", "internal")
+        self.missed = m.gauge("drill_missed", "1 after a campaign was not found in its time, until one is.", "internal")
+        self.rounds = m.counter(
+            "drill_rounds", "Campaigns laid over the traffic, by whether they were found.", "internal",
+            outcome=("found", "missed"),
+        )  # fmt: skip
+        self.found_after = m.gauge(
+            "drill_found_after_seconds", "Event time that the last campaign took to become HIGH.", "internal"
+        )
+        self.specs: tuple[Spec, ...] = tuple(m.specs)
 
 
 def _values(metric: Counter | Gauge, *labels: str) -> list[tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -174,7 +175,8 @@ def pipeline(
         )
     )
     if settings.archive.path is not None:
-        archive = Archive(settings.archive.path, settings.campaigns.step_s * 1000, settings.archive.days)
+        told = made[0].observe.archived
+        archive = Archive(settings.archive.path, settings.campaigns.step_s * 1000, settings.archive.days, told)
         made[0].seen, made[0].campaigns.archive = archive.scored, archive.put
     return made[0]
 
@@ -213,6 +215,8 @@ def score_options(settings: Settings) -> ScoreOptions:
             quarantine_h=a.quarantine_h,
             sample_per_s=a.sample_per_s,
             seed=a.seed,
+            accept_drift_epoch=None if a.accept_drift_at is None
+            else math.ceil(a.accept_drift_at.timestamp() / settings.features.epoch_s),
         ),
         classifier=ClassifierOptions(
             model_dir=packaged_model() if c.model_dir == Path(PACKAGED) else c.model_dir,

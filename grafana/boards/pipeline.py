@@ -178,6 +178,12 @@ STATE = Row(
             "bars",
             {"{{outcome}}": per_step("restores_total", "outcome")},
         ),
+        Panel(
+            "Archive steps lost",
+            "Is a day missing for a later hunt?",
+            "bars",
+            {"lost": f"sum (increase({m('archive_lost_total')}[$__rate_interval]))"},
+        ),
     ),
 )
 

@@ -3,11 +3,14 @@
 ``<path>/2026-11-25/p3-002900123.parquet`` is a step, ``p3.parquet`` a day that is complete. What is written is a
 function of the blob, and a file appears whole, so doing it again after a restart changes nothing; steps of a day that
 is complete are left alone.
+
+Whatever befalls the folder, detection goes on: a step that can't be written is said, counted and not kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from shutil import rmtree
@@ -15,7 +18,6 @@ from shutil import rmtree
 import polars as pl
 
 from monitor.campaigns.blob import StepBlob
-from monitor.errors import DependencyDown
 
 from .read import day_folders
 from .rows import SCORES, combined, of_blob
@@ -24,10 +26,13 @@ _WAITING = {"partition": pl.Int32(), "t_ms": pl.Int64(), "account": pl.String(),
 
 
 class Archive:
-    """``path``: the folder, shared by replicas. ``days`` are kept, counted in event time."""
+    """``path``: the folder, shared by replicas. ``days`` are kept, counted in event time. ``told`` hears after each
+    writing how many blobs were lost, and why the last of them was (0 and "": all is written)."""
 
-    def __init__(self, path: Path, step_ms: int, days: int = 90):
-        self._path, self._step_ms, self._days = path, step_ms, days
+    def __init__(
+        self, path: Path, step_ms: int, days: int = 90, told: Callable[[int, str], None] = lambda lost, why: None
+    ):
+        self._path, self._step_ms, self._days, self.told = path, step_ms, days, told
         self._scores = pl.DataFrame(schema=_WAITING)
 
     def scored(self, rows: pl.DataFrame) -> None:
@@ -46,45 +51,69 @@ class Archive:
             self._scores = pl.concat([self._scores, made])
 
     def put(self, blobs: Sequence[StepBlob]) -> None:
-        """Write steps that closed. Raises DependencyDown where the folder cannot be written: nothing is lost, the call
-        can be made again."""
-        try:
-            for blob in blobs:
-                self._one(blob)
-        except OSError as error:
-            why = f"archive.path {self._path} can't be written: {error.strerror}"
-            raise DependencyDown(why) from error
+        """Write steps that closed. Never raises for what is wrong with the folder or its files."""
+        lost, why = 0, ""
+        for blob in blobs:
+            try:
+                if damaged := self._one(blob):
+                    lost += len(damaged)
+                    why = f"archive.path: damaged and set aside: {damaged[-1]}"
+            except OSError as error:
+                lost += 1
+                why = f"archive.path {self._path} can't be written: {error.strerror}"
+        self.told(lost, why)
         # those of these steps stay: the same call may come again
         begins = {b.partition: b.step * self._step_ms for b in sorted(blobs, key=lambda b: -b.step)}
         for partition, begin in begins.items():
             over = (pl.col("partition") == partition) & (pl.col("t_ms") < begin)
             self._scores = self._scores.filter(~over)
 
-    def _one(self, blob: StepBlob) -> None:
+    def _one(self, blob: StepBlob) -> list[Path]:
+        """Write a step; those of days before that turned out to be damaged."""
         day = datetime.fromtimestamp(blob.step * self._step_ms / 1000, UTC).date()
         folder = self._path / day.isoformat()
         path = folder / f"p{blob.partition}-{blob.step:09d}.parquet"
         if path.exists() or (folder / f"p{blob.partition}.parquet").exists():
-            return
+            return []
         folder.mkdir(parents=True, exist_ok=True)
-        self._close(blob.partition, before=day)
+        damaged = self._close(blob.partition, before=day)
         end = (blob.step + 1) * self._step_ms
         _write(of_blob(blob, self._scores.filter(pl.col("partition") == blob.partition, pl.col("t_ms") < end)), path)
+        return damaged
 
-    def _close(self, partition: int, before: date) -> None:
+    def _close(self, partition: int, before: date) -> list[Path]:
         """Days of this partition that are over become one file each; days past their life go."""
+        damaged: list[Path] = []
         for day, folder in day_folders(self._path):
             if day <= before - timedelta(days=self._days):
                 rmtree(folder, ignore_errors=True)
             elif day < before:
                 steps = sorted(folder.glob(f"p{partition}-*.parquet"))
+                damaged += (bad := [step for step in steps if not _readable(step)])
+                steps = [step for step in steps if step not in bad]
+                for step in bad:
+                    step.rename(step.with_suffix(".damaged"))
                 if steps:
                     _write(combined(pl.scan_parquet(steps)), folder / f"p{partition}.parquet")
                     for step in steps:
                         step.unlink(missing_ok=True)
+        return damaged
+
+
+def _readable(step: Path) -> bool:
+    try:
+        pl.read_parquet_schema(step)
+    except pl.exceptions.PolarsError:
+        return False
+    return True
 
 
 def _write(rows: pl.DataFrame, path: Path) -> None:
     part = path.with_name(f".{path.name}.part")
-    rows.write_parquet(part, compression="zstd", compression_level=3, statistics=False)
-    part.replace(path)
+    try:
+        rows.write_parquet(part, compression="zstd", compression_level=3, statistics=False)
+        part.replace(path)
+    except OSError:
+        with suppress(OSError):  # on a full disk half a file would only be in the way
+            part.unlink(missing_ok=True)
+        raise

@@ -19,6 +19,7 @@ from .common import ConfigOption, JsonOption, guarded, out, table, write_json
 
 app = typer.Typer(no_args_is_help=True, help="Read alerts.")
 FileOption = Annotated[Path | None, typer.Option("--file", help="Read an alerts file instead of Redis.")]
+_WIDE = 150
 SeverityOption = Annotated[str, typer.Option(help=f"At least this: {', '.join(SEVERITIES)}.")]
 
 
@@ -62,6 +63,10 @@ def list_(
         found = list_alerts(client, keys, limit=limit, wanted=lambda a: _rank(a.severity) >= rank)
     if as_json:
         write_json([msgspec.to_builtins(a) for a in found])
+        return
+    if out.width < _WIDE:  # a table would cut every id into pieces that nobody can copy
+        for alert in found:
+            out.out(f"{line(alert)}\n", highlight=False)
         return
     columns = ("raised", "severity", "hypothesis", "subject", "rules", "requests", "state", "alert")
     out.print(table(f"{len(found)} alerts", columns, map(_row, found)))

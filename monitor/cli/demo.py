@@ -22,7 +22,7 @@ def demo(
     accounts: Annotated[int, typer.Option(min=100, help="Ordinary accounts.")] = 2_000,
     days: Annotated[float, typer.Option(min=1.5, help="Days of event time.")] = 2.0,
     seed: Annotated[int, typer.Option(help="Seed of the traffic.")] = 1,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave everything running until Ctrl-C.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave it running with a console until Ctrl-C.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Start a broker and a Valkey server, hide two scrapers among ordinary accounts, and find them.
@@ -69,7 +69,8 @@ class _view:  # noqa: N801 - reads as a with-statement's verb
 
     def _figures(self) -> dict[str, str]:
         play, service = self._play, self._play.service
-        figures = {"state": play.state, "time": f"{time.monotonic() - self._began:.0f} s"}
+        state = f"{play.state}, compiling (a first run takes a minute)" if play.compiling else play.state
+        figures = {"state": state, "time": f"{time.monotonic() - self._began:.0f} s"}
         if service is None:
             return figures
         pipeline = service.runner.pipeline
@@ -91,13 +92,17 @@ class _view:  # noqa: N801 - reads as a with-statement's verb
         grid = Table.grid(padding=(0, 2))
         for name, value in self._figures().items():
             grid.add_row(name, f"[bold]{escape(value)}[/bold]")
+        if self._play.console:
+            grid.add_row("console", escape(f"{self._play.console}  token {self._play.token}"))
+            if service := self._play.service:
+                grid.add_row("metrics", escape(f"{service.http.last_url}/metrics" if service.http else ""))
         for server in self._play.servers:  # a subtitle would be cut at the width of the figures
             grid.add_row("server", escape(server))
         return Panel(grid, title="api abuse monitor · demo", expand=False)
 
     def _lines(self) -> None:
         while not self._over.wait(5):
-            err.print("  ".join(f"{k} {v}" for k, v in self._figures().items()), markup=False)
+            err.print("  ".join(f"{k} {v}" for k, v in self._figures().items()), markup=False, soft_wrap=True)
 
 
 def _verdict(play: Any) -> dict[str, Any]:

@@ -139,9 +139,15 @@ def local_probes(settings: Settings) -> Iterator[Probe]:
     yield Probe("packages", _packages)
     yield Probe("settings", lambda: _settings(settings))
     if settings.checkpoint.store == "directory":
-        yield Probe("checkpoints", lambda: _directory(settings.checkpoint.path))
+        yield Probe("checkpoints", lambda: _directory(settings.checkpoint.path, "checkpoint.path"))
+    if settings.source.read == "spool":
+        yield Probe("spool", lambda: _directory(settings.ingest.spool, "ingest.spool"))
+    if (archive := settings.archive.path) is not None:
+        yield Probe("archive", lambda: _directory(archive, "archive.path"))
     if settings.http.enabled:
-        yield Probe("http", lambda: _port(settings.http.host, settings.http.port))
+        yield Probe("http", lambda: _port(settings.http.host, settings.http.port, "http.port"))
+    if settings.ingest.enabled:
+        yield Probe("ingest", lambda: _port(settings.ingest.host, settings.ingest.port, "ingest.port"))
 
 
 def _packages() -> Finding:
@@ -171,7 +177,7 @@ def _settings(settings: Settings) -> Finding:
     return Finding("ok", f"hash {settings.hash}")
 
 
-def _directory(path: Path) -> Finding:
+def _directory(path: Path, setting: str) -> Finding:
     """Make, flush, rename and remove a file, as a checkpoint does."""
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -184,15 +190,15 @@ def _directory(path: Path) -> Finding:
         moved.unlink()
     except OSError as error:
         detail = f"{path} can't be written: {error.strerror or error}"
-        return Finding("failed", detail, "give this user the directory, or set checkpoint.path to another")
+        return Finding("failed", detail, f"give this user the directory, or set {setting} to another")
     free = os.statvfs(path)
     gigabytes = free.f_bavail * free.f_frsize / 1e9
     if gigabytes < 1:
-        return Finding("warning", f"{path} has {gigabytes:.2f} GB left", "an account takes about 4 KB: make room")
+        return Finding("warning", f"{path} has {gigabytes:.2f} GB left", "make room: state is about 4 KB an account")
     return Finding("ok", f"{path} can be written, {gigabytes:.0f} GB free")
 
 
-def _port(host: str, port: int) -> Finding:
+def _port(host: str, port: int, setting: str) -> Finding:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as sock:
@@ -200,7 +206,7 @@ def _port(host: str, port: int) -> Finding:
             sock.bind((host, port))
     except OSError as error:
         detail = f"can't listen on {host}:{port}: {error.strerror or error}"
-        return Finding("warning", detail, "the monitor may be running already; else set http.port")
+        return Finding("warning", detail, f"the monitor may be running already; else set {setting}")
     return Finding("ok", f"{host}:{port} is free")
 
 

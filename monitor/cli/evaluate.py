@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .common import ConfigOption, EngineOption, err, guarded, out, progress_bar
+from .drill_live import PORT, drill_live
 
 _WIDE = 200
 
@@ -151,6 +152,13 @@ def drill(
     scenarios: Annotated[
         str | None, typer.Option(help="Comma-separated names or YAML files; default: the attacks that ship.")
     ] = None,
+    live: Annotated[bool, typer.Option("--live", help="Over the topic, for ever, S1 unless told otherwise.")] = False,
+    within: Annotated[float, typer.Option(min=0.1, help="--live: hours in which a campaign must be HIGH.")] = 6.0,
+    every: Annotated[float, typer.Option(min=0.1, help="--live: hours from one campaign to the next.")] = 24.0,
+    rounds: Annotated[int | None, typer.Option(min=1, help="--live: end after so many campaigns.")] = None,
+    study: Annotated[int, typer.Option(min=100, help="--live: requests looked at before the first.")] = 20_000,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="--live: of /metrics and health; 0: a free one.")] = PORT,
+    earliest: Annotated[bool, typer.Option("--earliest", help="--live: from the beginning of the topic.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the overlay.")] = 1,
     worth: Annotated[bool, typer.Option("--worth/--no-worth", help="Also what each missing field is worth.")] = True,
     json_: JsonFile = None,
@@ -162,6 +170,8 @@ def drill(
 ) -> None:
     """Lay attacks over your own log, run the detector on it, and say on one page what it would have found.
 
+    With `--live` one is laid over the topic as it comes, in shadow, again and again: a metric says when it was missed.
+
     The log is read, never written; the overlay's accounts begin with `drill:` and live in files of the drill alone.
     """
     from ..errors import BadInput, Problem
@@ -170,8 +180,13 @@ def drill(
     from ..evaluate.drill import drill as run_drill
 
     logs = [*(log or ()), *(more or ())]
-    if not logs:
-        raise BadInput([Problem("arguments", 0, "--log LOG must be given")])
+    if not logs and not live:
+        raise BadInput([Problem("arguments", 0, "--log LOG must be given, or --live")])
+    if live:
+        from ..drilling import Plan
+
+        plan = Plan(scenarios or "S1", within * 3_600, every * 3_600, study, seed, rounds)
+        drill_live(config, plan, port, earliest)
     chosen = [s.strip() for s in scenarios.split(",") if s.strip()] if scenarios else list(SCENARIOS)
     detector = _detector(config, rules)
     with _folder(work) as folder, _steps("drill", quiet) as progress:

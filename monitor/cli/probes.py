@@ -18,7 +18,8 @@ _NVIDIA = Path("/proc/driver/nvidia/version")
 
 def connections(settings: Settings) -> Iterator[Probe]:
     """The probes of a run with these settings."""
-    yield Probe("kafka", lambda: _kafka(settings), 30.0)
+    if settings.source.read == "kafka":
+        yield Probe("kafka", lambda: _kafka(settings), 30.0)
     if "redis" in settings.alerts.sinks or settings.checkpoint.store == "redis":
         yield Probe("redis", lambda: _redis(settings.redis), 15.0)
     if settings.checkpoint.store == "object":

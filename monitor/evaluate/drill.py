@@ -65,6 +65,19 @@ class Profile:
     hours: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(24, np.int64))
     values: dict[tuple[str, ...], Counter[tuple[Any, ...]]] = field(default_factory=dict)
 
+    def add(self, at: float, request: Mapping[str, Any]) -> None:
+        """One request of the log, at its event time."""
+        self.requests += 1
+        self.first, self.last = min(self.first, at), max(self.last, at)
+        self.accounts.add(str(request.get("account_id")))
+        self.present.update(k for k, v in request.items() if v is not None)
+        self.hours[int(at % DAY // 3600)] += 1
+        for names in _BORROWED:
+            seen = self.values.setdefault(names, Counter())
+            value = tuple(request.get(n) for n in names)
+            if value[0] is not None and (value in seen or len(seen) < _SAMPLES):
+                seen[value] += 1
+
     def has(self, name: str) -> bool:
         """Whether the log gives the field in at least 1 % of its requests."""
         return self.present[name] >= _PRESENT * self.requests
@@ -123,11 +136,16 @@ class DrillReport:
                 "overlay": self.overlay.as_dict()}  # fmt: skip
 
 
+def event_time(request: Mapping[str, Any]) -> float:
+    """Epoch seconds. Raises ValueError, TypeError, KeyError or AttributeError for what is no request."""
+    return _epoch(request.get("completed_at") or request["ts"])
+
+
 def _requests(logs: Sequence[Path]) -> Iterator[tuple[float, dict[str, Any]]]:
     for path in logs:
         for request in _rows(path) if path.suffix == ".parquet" else _objects(path):
             try:
-                at = _epoch(request.get("completed_at") or request["ts"])
+                at = event_time(request)
             except (ValueError, TypeError, KeyError, AttributeError):
                 continue
             yield at, request
@@ -155,22 +173,13 @@ def study(logs: Sequence[Path]) -> Profile:
     """One pass over the log. Raises ``NothingReadable``."""
     p = Profile()
     for at, request in _requests(logs):
-        p.requests += 1
-        p.first, p.last = min(p.first, at), max(p.last, at)
-        p.accounts.add(str(request.get("account_id")))
-        p.present.update(k for k, v in request.items() if v is not None)
-        p.hours[int(at % DAY // 3600)] += 1
-        for names in _BORROWED:
-            seen = p.values.setdefault(names, Counter())
-            value = tuple(request.get(n) for n in names)
-            if value[0] is not None and (value in seen or len(seen) < _SAMPLES):
-                seen[value] += 1
+        p.add(at, request)
     if not p.requests:
         raise NothingReadable("no line of the log is a request of contract 1")
     return p
 
 
-class _Dresser:
+class Dresser:
     """Gives an overlay request the log's own clients, models, networks and gaps, keeping what is shared shared."""
 
     def __init__(self, profile: Profile, given: frozenset[str], key: str):
@@ -186,6 +195,7 @@ class _Dresser:
         return int.from_bytes(digest) / 2**64
 
     def dress(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The request as this log would have it, its account and id tagged."""
         out = {k: v for k, v in request.items() if k in self._keep and v is not None}
         for names, options in self._choice.items():
             if out.get(names[0]) is None:
@@ -238,7 +248,7 @@ def raw(profile: Profile, scenario: str, seed: int) -> Raw:
         day, clock = divmod(request["ts"], DAY)
         request["ts"] = round(day * DAY + float(np.interp(clock, grid, warped)), 3)
         request["completed_at"] = round(request["ts"] + wait, 3)
-    return Raw([r for r in requests if r["completed_at"] <= profile.last], members)
+    return Raw([r for r in requests if profile.first <= r["completed_at"] <= profile.last], members)
 
 
 def overlay(
@@ -249,7 +259,7 @@ def overlay(
     ``made`` is what :func:`raw` gave for the same profile, scenario and seed.
     """
     made = made if made is not None else raw(profile, scenario, seed)
-    dresser, rows = _Dresser(profile, given, f"{scenario}/{seed}"), []
+    dresser, rows = Dresser(profile, given, f"{scenario}/{seed}"), []
     for request in made.requests:
         at = request["completed_at"] if profile.has("completed_at") else request["ts"]
         rows.append((at, dresser.dress(request)))

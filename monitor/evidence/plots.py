@@ -164,6 +164,15 @@ def growth(history: Sequence[Mapping[str, Any]]) -> Markup:
     return _svg(212, title, made, _times(times[0], times[-1], left, right, bottom), key)
 
 
+def _beside(i: int, of: int, middle: tuple[float, float]) -> tuple[float, float, bool]:
+    """Place of the i-th link, and whether it is on the right: two bowed columns, so that no name meets another."""
+    right, row = i % 2 == 0, i // 2
+    rows = (of + 1) // 2 if right else of // 2
+    off = (row - (rows - 1) / 2) * min(62.0, 350.0 / max(rows, 1))
+    out = 150 * math.sqrt(1 - (off / 240) ** 2)
+    return middle[0] + (out if right else -out), middle[1] - 12 + off, right
+
+
 def links(found: Sequence[Mapping[str, Any]], accounts: int, most: int = 14) -> Markup:
     """The campaign in the middle, its rarest links around it: the rarer, the thicker the line."""
     shown = sorted(found, key=lambda f: (-(f.get("rarity") or 0.0), str(f.get("kind")), str(f.get("value"))))[:most]
@@ -172,8 +181,7 @@ def links(found: Sequence[Mapping[str, Any]], accounts: int, most: int = 14) -> 
     lines: list[Markup] = []
     nodes: list[Markup] = []
     for i, link in enumerate(shown):
-        angle = 2 * math.pi * i / max(len(shown), 1) - math.pi / 2
-        px, py = middle[0] + 196 * math.cos(angle), middle[1] + 142 * math.sin(angle)
+        px, py, right = _beside(i, len(shown), middle)
         rarity, share = float(link.get("rarity") or 0.0), int(link.get("accounts") or 0)
         lines.append(_line(middle[0], middle[1], px, py, "e", 0.8 + 5 * max(rarity, 0.0) / peak))
         attested = bool(link.get("attested"))
@@ -187,7 +195,6 @@ def links(found: Sequence[Mapping[str, Any]], accounts: int, most: int = 14) -> 
                 words,
             )
         )
-        right = math.cos(angle) >= 0
         tx = px + (22 if right else -22)
         nodes += [
             _text(tx, py - 1, short(str(link.get("kind")), 17), None, "start" if right else "end"),

@@ -25,7 +25,7 @@ from monitor.campaigns.graph import chance, shared_pairs, surprise
 from monitor.campaigns.kinds import GROUPS, KINDS
 from monitor.errors import BadInput, Problem
 
-from .load import I64, People
+from .load import I64, Links, People
 
 F64 = npt.NDArray[np.float64]
 _GROUP = np.array([k.group_code for k in KINDS], np.int64)
@@ -109,32 +109,35 @@ def hunt(people: People, seeds: Sequence[str], options: HuntOptions | None = Non
     rounds = np.full(len(people), -1, np.int64)
     rounds[start["at"].to_numpy()] = 0
     pairs, good, threshold = 0, 0, 0.0
+    links = people.links_of(rounds >= 0)
     for step in range(1, options.rounds + 1):
-        joined, pairs, good, threshold = _join(people, rounds >= 0, options)
+        joined, pairs, good, threshold = _join(people, links, rounds >= 0, options)
         new = joined[rounds[joined] < 0]
         if not len(new):
             break
         rounds[new] = step
+        links = people.links_of(rounds >= 0)
     members = np.flatnonzero(rounds >= 0)
-    return Hunt(tuple(seeds), _described(people, members, rounds, options), len(people), people.tenants, people.days,
-                pairs, good, threshold)  # fmt: skip
+    found = _described(people, links, members, rounds, options)
+    return Hunt(tuple(seeds), found, len(people), people.tenants, people.days, pairs, good, threshold)
 
 
-def _join(people: People, member: npt.NDArray[np.bool_], options: HuntOptions) -> tuple[I64, int, int, float]:
-    """Accounts that share a significant pair, or an exact link, with a member; pairs looked at, significant; bits."""
-    common = people.df <= max(options.most * people.tenants, 2)
-    keys = np.zeros(len(people.df), np.bool_)
-    keys[people.key[member[people.account]]] = True
-    keys &= common
-    near = keys[people.key]
-    account, key = people.account[near], people.key[near]
-    exact = _GROUP[people.kind[key]] == _BLOB
+def _join(
+    people: People, links: Links, member: npt.NDArray[np.bool_], options: HuntOptions
+) -> tuple[I64, int, int, float]:
+    """Accounts that share a significant pair, or an exact link, with a member; pairs looked at, significant; bits.
+
+    ``links`` are those of the members.
+    """
+    near = (links.df <= max(options.most * people.tenants, 2))[links.key]
+    account, key = links.account[near], links.key[near]
+    exact = _GROUP[links.kind[key]] == _BLOB
     joined = [np.unique(account[exact])]
-    pair, who, _ = shared_pairs(account, key, people.df, people.kind)
+    pair, who, _ = shared_pairs(account, key, links.df, links.kind)
     if not len(pair):
         return np.concatenate(joined), 0, 0, options.margin_bits
     frame = pl.DataFrame({
-        "pair": pair, "who": who, "expected": chance(pair, people.df, people.tenants),
+        "pair": pair, "who": who, "expected": chance(pair, links.df, people.tenants),
         "tenant": people.tenant[who], "member": member[who],
     })  # fmt: skip
     held = (
@@ -150,13 +153,13 @@ def _join(people: People, member: npt.NDArray[np.bool_], options: HuntOptions) -
     return np.unique(np.concatenate(joined)).astype(np.int64), len(held), len(ties), threshold
 
 
-def _described(people: People, members: I64, rounds: I64, options: HuntOptions) -> list[Found]:
+def _described(people: People, held: Links, members: I64, rounds: I64, options: HuntOptions) -> list[Found]:
     inside = np.zeros(len(people), np.bool_)
     inside[members] = True
-    mine = inside[people.account]
+    mine = inside[held.account]
     links = pl.DataFrame({
-        "who": people.account[mine], "key": people.key[mine], "tenant": people.tenant[people.account[mine]],
-        "kind": people.kind[people.key[mine]], "df": people.df[people.key[mine]],
+        "who": held.account[mine], "key": held.key[mine], "tenant": people.tenant[held.account[mine]],
+        "kind": held.kind[held.key[mine]], "df": held.df[held.key[mine]],
     })  # fmt: skip
     # what only one of them has ties it to nobody here
     shared = links.with_columns(held=pl.col("tenant").n_unique().over("key")).filter(pl.col("held") >= 2)

@@ -106,6 +106,9 @@ class AnomalyOptions:
     sketch_rows: int = 256
     sketch_per_epoch: int = 16
     sketch_min: int = 30
+    accept_drift_epoch: int | None = None
+    """The epoch at whose opening challengers are promoted whatever the bounds say: an operator's word, in event time,
+    so that a replay hears it at the same place."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.height <= 12 or self.trees < 1 or self.window < 10:

@@ -123,12 +123,15 @@ class Population:
     ) -> None:
         """Open ``epoch`` in a partition: learn what has waited its time, of subjects that are not suspect now.
 
-        ``accept_drift`` promotes the challengers whatever the bounds say (an operator's word, at this boundary).
+        ``accept_drift`` promotes the challengers whatever the bounds say (an operator's word, at this boundary), as
+        does passing ``accept_drift_epoch`` of the options.
         Going back is a ValueError: epochs are event time.
         """
         models = self._models(partition)
         if models.epoch is not None and epoch < models.epoch:
             raise ValueError(f"partition {partition} is in epoch {models.epoch}: it cannot go back to {epoch}")
+        said = self._anomaly.accept_drift_epoch
+        accept_drift |= said is not None and models.epoch is not None and models.epoch < said <= epoch
         self._packed.pop(partition, None)
         keys = np.unique(subject_keys(suspects, self._anomaly.seed))
         sampled, sketched = self._sample.take(partition, epoch), self._sketch.take(partition, epoch)

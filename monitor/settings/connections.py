@@ -192,7 +192,7 @@ class IngestSettings(Section):
 
     enabled: bool = Field(default=False, description="Whether `monitor run` listens too; `monitor ingest` always does.")
     host: Text = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 in a container.")
-    port: Port = Field(default=9465, description="Port; 0 takes a free one.")
+    port: Port = Field(default=9466, description="Port; 0 takes a free one.")
     token: SecretStr | None = Field(default=None, description="Bearer token of the gateways; better in a file.")
     token_file: Path | None = Field(default=None, description="File that holds the token.")
     to: Literal["kafka", "spool"] = Field(

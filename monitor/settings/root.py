@@ -42,7 +42,7 @@ class Settings(Section):
     )
     archive: ArchiveSettings = Field(default=ArchiveSettings(), description="What is kept for a hunt, and how long.")
     rules: RulesSettings = Field(default=RulesSettings(), description="Where detections are read from.")
-    alerts: AlertsSettings = Field(default=AlertsSettings(), description="How much may be raised, and where it goes.")
+    alerts: AlertsSettings = Field(default=AlertsSettings(), description="Where alerts go; the budget of false ones.")
     checkpoint: CheckpointSettings = Field(default=CheckpointSettings(), description="Where state is kept.")
     ingest: IngestSettings = Field(default=IngestSettings(), description="Requests that gateways post by HTTP.")
     evidence: EvidenceSettings = Field(
@@ -94,7 +94,6 @@ class Settings(Section):
             "features": self.features.model_dump(mode="json", exclude={"partitions"}),
             "anomaly": self.score.anomaly.model_dump(mode="json"),
             "campaigns": self.campaigns.model_dump(mode="json", exclude={"idle_s"}),
-            "budget_per_week": self.alerts.budget_per_week,
             "keys": [key.id for key in self.keys.ring],
             "overlap_days": self.keys.overlap_days,
         }

@@ -169,6 +169,11 @@ class AnomalySettings(Section):
         default=10.0, gt=0, le=1_000, description="Most rows a second of event time that are learned from."
     )
     seed: int = Field(default=1, ge=0, le=2**31 - 1, description="Seed of the trees.")
+    accept_drift_at: AwareDatetime | None = Field(
+        default=None,
+        description="Event time from whose epoch on the population as it is now counts as ordinary, even if it left "
+        "the bounds; a time to come, with a zone. Null: never by itself.",
+    )
 
 
 PACKAGED = "packaged"
@@ -284,13 +289,14 @@ class WebhookSettings(Section):
 
 
 class AlertsSettings(Section):
-    """How much may be raised, and where it goes."""
+    """Where alerts go, and the budget of false ones."""
 
     budget_per_week: float = Field(
         default=1.0,
         gt=0,
         le=100_000,
-        description="False HIGH alerts a week that you accept; thresholds follow from it.",
+        description="False HIGH alerts a week that you accept; what people find false is held against it "
+        "(/v1/quality). No threshold follows from it yet.",
     )
     sinks: Annotated[tuple[Literal["redis", "kafka", "webhook", "file"], ...], BeforeValidator(split)] = Field(
         default=("redis",), description="Where alerts are written. Only redis is exactly once."

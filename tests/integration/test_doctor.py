@@ -57,6 +57,21 @@ def test_a_topic_that_is_not_there_fails_with_the_remedy(kafka_broker: str, tmp_
     assert "redis" not in findings
 
 
+def test_a_host_without_kafka_is_asked_for_its_spool_instead(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(KEY)
+    (tmp_path / "archive").write_text("no folder")
+    code, findings, output = diagnose(
+        tmp_path, alerts={"sinks": ["file"], "file": str(tmp_path / "a.ndjson")}, source={"read": "spool"},
+        ingest={"enabled": True, "to": "spool", "spool": str(tmp_path / "spool"), "port": 0,
+                "token_file": str(tmp_path / "token")},
+        archive={"path": str(tmp_path / "archive")},
+    )  # fmt: skip
+    assert code == 1, output
+    assert not {"kafka", "redis"} & set(findings)
+    assert [findings[name]["status"] for name in ("spool", "ingest", "archive")] == ["ok", "ok", "failed"]
+    assert "archive.path" in findings["archive"]["remedy"]
+
+
 def test_nothing_answers(tmp_path: Path) -> None:
     code, findings, _ = diagnose(tmp_path, kafka={"brokers": "127.0.0.1:1"}, redis={"url": "redis://127.0.0.1:1/0"})
     assert code == 3

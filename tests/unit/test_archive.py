@@ -9,11 +9,19 @@ import polars as pl
 import pytest
 from campaign_world import STEP_MS, Act, blob
 
+from monitor import live, wiring
+from monitor.alerts import MemorySink
 from monitor.archive import SCHEMA, SCORES, Archive, combined, days_of, forget, scan
 from monitor.archive.rows import TEMPLATES_A_DAY, VALUES_A_DAY, kind_of
 from monitor.campaigns import StepBlob
 from monitor.campaigns.kinds import CODE
-from monitor.errors import BadInput, DependencyDown
+from monitor.errors import BadInput
+from monitor.runner import NoDeadLetters
+from monitor.service import Signals
+from monitor.settings import Settings
+from monitor.sketch import Keyring
+from monitor.store import MemoryStore
+from monitor.store.links import MemoryLinkStore
 
 DAY = 144
 """Steps of a day."""
@@ -88,7 +96,9 @@ def test_links_of_a_kind_are_the_smallest_ones_and_keep_their_kind(tmp_path: Pat
 
 
 def test_the_highest_opinion_of_a_step_is_kept_also_when_it_is_put_again(tmp_path: Path) -> None:
-    made, archive = steps(3, accounts=2), Archive(tmp_path, STEP_MS)
+    said: list[tuple[int, str]] = []
+    made = steps(3, accounts=2)
+    archive = Archive(tmp_path, STEP_MS, told=lambda lost, why: said.append((lost, why)))
     begin = made[0].step * STEP_MS
     scored = pl.DataFrame({
         "partition": pl.Series([0, 0, 1], dtype=pl.Int32), "t_ms": [begin + 1, begin + 2, begin + 2],
@@ -97,12 +107,26 @@ def test_the_highest_opinion_of_a_step_is_kept_also_when_it_is_put_again(tmp_pat
     archive.scored(scored)
     blocked = tmp_path / days_of_step(made[0]).isoformat()
     blocked.write_text("no folder")
-    with pytest.raises(DependencyDown, match=r"archive\.path"):
-        archive.put(made)
+    archive.put(made)
     blocked.unlink()
     archive.put(made)
+    assert [lost for lost, _ in said] == [len(made), 0]
+    assert "archive.path" in said[0][1]
+    assert said[1] == (0, "")
     found = dict(rows(tmp_path).group_by("account").agg(pl.col(SCORES[0]).max()).iter_rows())
     assert found == {"a0": 128, "a1": None}
+
+
+def test_a_damaged_step_is_set_aside_and_stops_nothing(tmp_path: Path) -> None:
+    said: list[int] = []
+    archive = Archive(tmp_path, STEP_MS, told=lambda lost, why: said.append(lost))
+    for step, whole in ((0, True), (1, False), (DAY, True), (DAY + 1, True)):
+        archive.put([blob(step, [Act("a")])])
+        if not whole:
+            max(tmp_path.rglob("*.parquet")).write_bytes(b"PAR1 and no more")
+    assert said == [0, 0, 1, 0]
+    assert [len(pl.read_parquet(f)) for _, files in scan(tmp_path) for f in files] == [1, 1, 1]
+    assert len(list(tmp_path.rglob("*.damaged"))) == 1
 
 
 def days_of_step(b: StepBlob) -> date:
@@ -132,3 +156,22 @@ def test_no_day_says_so(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     with pytest.raises(BadInput, match="holds no day"):
         list(scan(tmp_path))
+
+
+def test_a_service_whose_archive_cannot_be_written_says_why_and_stays_ready_for_it(tmp_path: Path) -> None:
+    (tmp_path / "archive").write_text("no folder")
+    settings = Settings.model_validate({"archive": {"path": str(tmp_path / "archive")}, "http": {"enabled": False}})
+    service = live.service(
+        settings, keys=Keyring.from_seed(1), rules=wiring.load(settings), rule_paths=(), signals=Signals(),
+        store=MemoryStore(), links=MemoryLinkStore(), sink=MemorySink(), dead_letters=NoDeadLetters(),
+    )  # fmt: skip
+    campaigns, health = service.runner.pipeline.campaigns, service.runner.health
+    assert campaigns.archive is not None
+    campaigns.archive([blob(0, [Act("a")]), blob(1, [Act("a")])])
+    assert health.checks()["archive"].ok
+    assert "archive.path" in health.checks()["archive"].reason
+    assert service.registry.get_sample_value("abusemon_archive_lost_total") == 2
+    (tmp_path / "archive").unlink()
+    campaigns.archive([blob(2, [Act("a")])])
+    assert health.checks()["archive"].reason == ""
+    assert len(rows(tmp_path / "archive")) == 1

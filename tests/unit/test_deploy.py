@@ -13,8 +13,9 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
+from monitor.cli.drill_live import PORT as DRILL_PORT
 from monitor.settings import load_settings
-from monitor.telemetry import Telemetry
+from monitor.telemetry import DrillTelemetry, Telemetry
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -214,7 +215,8 @@ def test_every_dependency_of_the_project_is_in_the_list() -> None:
 
 
 def test_alerts_read_metrics_that_exist_and_have_a_runbook() -> None:
-    specs = {spec.name: spec for spec in Telemetry(CollectorRegistry()).specs}
+    exported = (Telemetry(CollectorRegistry()), DrillTelemetry(CollectorRegistry()))
+    specs = {spec.name: spec for telemetry in exported for spec in telemetry.specs}
     headings = set(re.findall(r"^### (\w+)$", (DEPLOY / "README.md").read_text(), re.M))
     assert {alert["alert"] for alert in ALERTS} == headings
     for alert in ALERTS:
@@ -264,7 +266,8 @@ def test_alerts_that_never_fire_turn_their_tests_red(tmp_path: Path) -> None:
     assert set(re.findall(r"alertname: ?(\w+)", done.stdout + done.stderr)) == {alert["alert"] for alert in ALERTS}
 
 
-UNITS = {"abuse-monitor": "run", "abuse-monitor-console": "serve", "abuse-monitor-ingest": "ingest"}
+UNITS = {"abuse-monitor": "run", "abuse-monitor-console": "serve", "abuse-monitor-ingest": "ingest",
+         "abuse-monitor-drill": "drill --live"}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", UNITS)
@@ -299,15 +302,17 @@ def test_the_unit_is_locked_and_its_settings_load(name: str, tmp_path: Path) -> 
     assert UNITS[name] != "run" or int(stop[1]) > settings.checkpoint.drain_s
 
 
-def test_the_three_services_of_a_host_have_ports_of_their_own() -> None:
+def test_the_services_of_a_host_have_ports_of_their_own() -> None:
     taken: list[int] = []
     for name, command in UNITS.items():
         text = (DEPLOY / f"systemd/{name}.service").read_text()
         env = dict(pair.split("=", 1) for pair in re.findall(r"^Environment=(MONITOR__\w+__PORT=\d+)$", text, re.M))
         settings = load_settings(None, env)
-        taken += {"run": [settings.http.port], "serve": [settings.console.port],
-                  "ingest": [settings.http.port, settings.ingest.port]}[command]  # fmt: skip
-    assert len(set(taken)) == len(taken) == 4
+        taken += {
+            "run": [settings.http.port], "serve": [settings.console.port], "drill --live": [DRILL_PORT],
+            "ingest": [settings.http.port, settings.ingest.port],
+        }[command]  # fmt: skip
+    assert len(set(taken)) == len(taken) == 5
 
 
 @pytest.mark.prometheus

@@ -67,6 +67,19 @@ def test_an_operator_may_accept_a_change_of_the_population() -> None:
     assert accepted.champion_epoch == 40
 
 
+def test_a_time_named_in_the_settings_accepts_once_and_only_there() -> None:
+    of = scorer(learn_epochs=1, promote_epochs=2, accept_drift_epoch=40)
+    score_rows.run(of, 0, 12, accounts=400)
+    score_rows.run(of, 12, 40, accounts=400, odd=0.7)
+    assert of.status().partitions[0].models[("chat", "population")].drift
+    of.advance(0, 42)
+    assert of.status().partitions[0].models[("chat", "population")].champion_epoch == 42
+    late = scorer(learn_epochs=1, promote_epochs=2, accept_drift_epoch=40)
+    late.load(0, of.dump(0))
+    late.advance(0, 43)
+    assert late.status().partitions[0].models[("chat", "population")].champion_epoch == 42
+
+
 def test_quantiles_are_those_of_the_class() -> None:
     of = scorer(sketch_rows=256, sketch_per_epoch=60)
     score_rows.run(of, 0, 12, accounts=1_000, partitions=1)

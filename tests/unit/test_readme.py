@@ -22,7 +22,7 @@ from monitor.settings import Settings, load_settings
 from monitor.simulate import scenario
 from monitor.store.alert_keys import VERDICTS, AlertKeys
 from monitor.store.redis_link import RIGHTS
-from monitor.telemetry import Telemetry
+from monitor.telemetry import DrillTelemetry, Telemetry
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "README.md").read_text("utf-8")
@@ -140,6 +140,7 @@ def test_every_setting_exists() -> None:
 def test_every_metric_rule_feature_and_scenario_exists() -> None:
     registry = CollectorRegistry()
     Telemetry(registry)
+    DrillTelemetry(registry)
     names = {family.name for family in registry.collect()}
     metrics = set(re.findall(r"\babusemon_[a-z_]+", TEXT))
     assert len(metrics) > 5
@@ -249,6 +250,28 @@ def test_the_settings_file_loads_and_suffices_for_a_run(tmp_path: Path) -> None:
     assert len(settings.kafka.brokers) == 2
 
 
+def test_the_installation_on_one_host_needs_neither_kafka_nor_redis(tmp_path: Path) -> None:
+    (tmp_path / "monitor.yaml").write_text(next(text for text in shown("yaml") if text.startswith("keys:")))
+    settings = load_settings(tmp_path / "monitor.yaml", {}, read_secrets=False)
+    assert list(settings.missing_for_run()) == []
+    assert (settings.source.read, settings.ingest.to, settings.ingest.enabled) == ("spool", "spool", True)
+    assert settings.alerts.sinks == ("file",)
+    assert settings.checkpoint.store == "directory"
+    assert settings.ingest.port not in (settings.console.port, settings.http.port)
+
+
+def test_the_rule_of_ones_own_compiles_and_passes_its_examples(tmp_path: Path) -> None:
+    text = next(text for text in shown("yaml") if "monitor.rule/v1" in text)
+    place = re.search(r"`site/(template/[\w-]+\.yaml)`", PROSE)
+    assert place
+    (tmp_path / "template").mkdir()
+    (tmp_path / place[1]).write_text(text)
+    result = CliRunner().invoke(build(), ["rules", "test", str(packaged_rules()), str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    (tmp_path / place[1]).write_text(text.replace("value: 300", "value: 600"))
+    assert CliRunner().invoke(build(), ["rules", "test", str(packaged_rules()), str(tmp_path)]).exit_code == 1
+
+
 def test_the_worked_example_of_tuning_fails_and_passes_as_it_is_told(tmp_path: Path) -> None:
     text = next(text for text in shown("yaml") if "monitor.override/v1" in text)
     assert yaml.safe_load(text)["params"] == {"elicitation": 0.5}
@@ -282,3 +305,12 @@ def test_the_picture_is_well_formed_and_fetches_nothing() -> None:
     assert not re.findall(r"url\((?!#)", body)
     assert "<script" not in body
     assert len(body) < 60_000
+
+
+@pytest.mark.parametrize("name", ["alerts.png", "console.png", "report.png", "panels.svg"])
+def test_the_recorded_pictures_are_shown_and_small(name: str) -> None:
+    picture = ROOT / "deploy/images" / name
+    assert f"](deploy/images/{name})" in TEXT
+    assert picture.stat().st_size < 150_000
+    if name.endswith(".svg"):
+        assert not re.findall(r"url\((?!#)|<script|href=", picture.read_text("utf-8"))
