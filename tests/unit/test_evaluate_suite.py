@@ -183,6 +183,7 @@ def test_suite_runs_every_job_and_scores_it(tmp_path, small):
             tables.cost_rows(report),
             report.time_to_alert(),
             report.fairness,
+            tables.group_rows(report),
         )
     ]
     api_of.write_suite(report, tmp_path / "s.json", tmp_path / "s.html")
