@@ -66,9 +66,12 @@ def relabel_geography(key: str = "fairness") -> Transform:
     return rename
 
 
-def merge_asns(first: int, second: int) -> Transform:
-    """Two autonomous systems become one: scores must change, else the relabelling test can't fail."""
-    return lambda request: {**request, "asn": first} if request.get("asn") == second else request
+def merge_asns() -> Transform:
+    """All autonomous systems become one: scores must change, else the relabelling test can't fail.
+
+    To make the two largest one is not enough: what so many have ties nobody, before or after.
+    """
+    return lambda request: {**request, "asn": 1} if request.get("asn") is not None else request
 
 
 def shift_phase(hours: float) -> Transform:

@@ -91,7 +91,8 @@ def _people(log: Path) -> pl.DataFrame:
         org=pl.coalesce("org_id", "billing_account_id", "account_id").sort().first(),
     ).collect()  # fmt: skip
     ends = {q: f"{6 * q} to {6 * q + 6}" for q in range(4)}
-    top = people["country"].value_counts(sort=True).drop_nulls()["country"].to_list()
+    counted = people["country"].drop_nulls().value_counts().sort("count", "country", descending=[True, False])
+    top = counted["country"].to_list()
     size = pl.col("org").count().over("org")
     named = pl.when(size <= _SIZES[0][0]).then(pl.lit(_SIZES[0][1])).when(size <= _SIZES[1][0]).then(
         pl.lit(_SIZES[1][1])).otherwise(pl.lit(_SIZES[2][1]))  # fmt: skip

@@ -217,7 +217,7 @@ def run_job(job: Job) -> Outcome:
     base = log
     if job.strip is not None:
         log = folder / f"{_slug(job.name)}.ndjson"
-        ablation.rewrite(base, log, transform_of(job.strip, base))
+        ablation.rewrite(base, log, transform_of(job.strip))
     alerts = _alerts_of(job)
     summary: Mapping[str, Any] = {}
     if job.baseline is not None:
@@ -247,11 +247,11 @@ def _alerts_of(job: Job) -> Path:
     return _folder_of(job) / f"alerts-{_slug(job.name)}.ndjson"
 
 
-def transform_of(name: str, log: Path) -> ablation.Transform:
-    """The transform of an ablation's or fairness test's name; ``log`` is what it will be applied to."""
+def transform_of(name: str) -> ablation.Transform:
+    """The transform of an ablation's or fairness test's name."""
     if name in ablation.GROUPS:
         return ablation.without(ablation.GROUPS[name])
-    return transform(name, log)
+    return transform(name)
 
 
 def jobs_of(
