@@ -139,7 +139,7 @@ class Population:
         rows = self._rows(a.get_column("account").to_list(), a.get_column("tenant").to_list())
         edges = np.cumsum([len(blob.accounts) for blob in blobs])[:-1]
         parts = np.split(rows, edges)
-        if len(blobs) > 1 and len(np.unique(rows)) < len(rows):
+        if len(blobs) > 1 and len({*rows.tolist()}) < len(rows):
             # an account in two partitions: the topic was keyed by something else once
             return [self._add_all(step, [blob])[0] for blob in blobs]
         sums = np.zeros((len(rows), _WIDTH), np.int32)

@@ -43,7 +43,7 @@ TOPIC = "bench"
 def kafka(broker: str, group: str, topic: str = "") -> dict[str, Any]:
     return {
         "brokers": [broker], "topic": topic or TOPIC, "group": group, "auto_offset_reset": "earliest",
-        "session_timeout_ms": 30_000, "max_poll_records": 20_000,
+        "session_timeout_ms": 30_000,
     }  # fmt: skip
 
 
