@@ -138,7 +138,7 @@ class Demo:
     def _without_servers(self, folder: Path, signals: Signals) -> None:
         """The same pipeline with files in place of the broker, and a file in place of Valkey."""
         from monitor.alerts import MemorySink
-        from monitor.runner import NoDeadLetters
+        from monitor.dead_letters import NoDeadLetters
         from monitor.simulate.api import build, write_lines, write_ndjson
         from monitor.store import MemoryStore
 

@@ -18,11 +18,12 @@ import numpy as np
 
 from monitor import live, wiring
 from monitor.alerts import MemorySink
+from monitor.dead_letters import NoDeadLetters
 from monitor.errors import BadInput, Problem
 from monitor.evaluate.drill import TAG, Profile, event_time
 from monitor.evaluate.live_overlay import dressed
 from monitor.records import Alert, RawBatch
-from monitor.runner import NoDeadLetters, Runner
+from monitor.runner import Runner
 from monitor.service import HttpService, Signals, fields, process_registry
 from monitor.settings import Settings
 from monitor.simulate import find

@@ -18,6 +18,7 @@ from monitor.alerts import FanOut, FileSink, KafkaSink, LiveOnly, Sink, WebhookS
 from monitor.campaigning import LEADER
 from monitor.checkpointing import Checkpointer
 from monitor.context import ContextEvent, parse_context
+from monitor.dead_letters import DeadLetterBox
 from monitor.errors import BadInput, DependencyDown, Problem, SinkBusy
 from monitor.features.catalogue import CLIENT_CLASSES
 from monitor.features.vocabulary import CATALOGUE
@@ -25,7 +26,7 @@ from monitor.observe import CountedSink
 from monitor.receive import Receiver
 from monitor.records import Expanded, RawBatch
 from monitor.rules import Reloader, RuleSet
-from monitor.runner import CHECKS, DeadLetterBox, Runner, RunOptions
+from monitor.runner import CHECKS, Runner, RunOptions
 from monitor.service import Health, HttpService, Signals, Systemd, fields, process_registry
 from monitor.settings import KafkaSettings, Settings
 from monitor.simulate import Scenario

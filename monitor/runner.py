@@ -15,13 +15,13 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from monitor.ahead import Ahead, split_batch
 from monitor.alerts import Sink
 from monitor.beside import Beside
 from monitor.campaigning import LEADER
 from monitor.checkpointing import Checkpointer
+from monitor.dead_letters import DeadLetterBox
 from monitor.errors import DependencyDown, Fenced, MonitorError, SinkBusy
 from monitor.pipeline import Pipeline, Prepared
 from monitor.records import Alert, Checkpoint, RawBatch, Reject
@@ -48,26 +48,6 @@ class RunOptions:
     drain_s: float = 20.0
     reload_s: float = 30.0
     idle_s: float = 60.0
-
-
-class DeadLetterBox(Protocol):
-    """Where rejects go."""
-
-    def put(self, rejects: Sequence[Reject]) -> None:
-        """Hand rejects over."""
-
-    def flush(self) -> None:
-        """Return when they are acknowledged; SinkBusy where they are not."""
-
-
-class NoDeadLetters:
-    """Rejects are counted only: a demo without a topic for them."""
-
-    def put(self, rejects: Sequence[Reject]) -> None:
-        """Nothing."""
-
-    def flush(self) -> None:
-        """Nothing."""
 
 
 @dataclass(slots=True)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from monitor.arrays import pack, unpack
+from monitor.campaigns.sums import NAMES
+from monitor.campaigns.tally import I32, I64, TOTALS
 
 KIND, VERSION = "links", 1
 TABLES = ("accounts", "links", "models")
@@ -37,7 +41,8 @@ class StepBlob:
     ``accounts``, one row each: ``account, tenant`` (organisation or billing account, else the account itself),
     ``created_ms, billing, first_ms, last_ms, ticks`` (bit i: a request in tick i of the step), ``exemplar`` (the
     request id of the smallest keyed hash), totals and sums. ``links``: ``account, kind, value, count``.
-    ``models``: ``account, model, count``. ``account`` is the row in ``accounts``.
+    ``models``: ``account, model, count``. ``account`` is the row in ``accounts``. ``made`` are the columns of
+    ``TOTALS`` and ``NAMES`` as the arrays that they were made from, where it was made in this process.
     """
 
     step: int
@@ -45,6 +50,15 @@ class StepBlob:
     accounts: pl.DataFrame
     links: pl.DataFrame
     models: pl.DataFrame
+    made: tuple[I64, I32] | None = field(default=None, repr=False, compare=False)
+
+    def totals(self) -> I64:
+        """``TOTALS`` of each account: int64 [accounts, TOTALS]."""
+        return self.made[0] if self.made is not None else _matrix(self.accounts, TOTALS).astype(np.int64)
+
+    def sums(self) -> I32:
+        """``NAMES`` of each account: int32 [accounts, NAMES]."""
+        return self.made[1] if self.made is not None else _matrix(self.accounts, NAMES).astype(np.int32)
 
     def encode(self) -> bytes:
         """Bytes for a store."""
@@ -56,4 +70,9 @@ class StepBlob:
         """Raises StateUnreadable."""
         frames, values = frames_of_bytes(blob)
         assert isinstance(values, dict)
-        return StepBlob(values["step"], values["partition"], *(frames[name] for name in TABLES))
+        accounts, links, models = (frames[name] for name in TABLES)
+        return StepBlob(values["step"], values["partition"], accounts, links, models)
+
+
+def _matrix(frame: pl.DataFrame, names: Sequence[str]) -> npt.NDArray[np.integer]:
+    return np.column_stack([frame.get_column(name).to_numpy() for name in names])

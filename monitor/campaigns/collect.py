@@ -109,7 +109,10 @@ def _blobs(tally: Tally) -> list[StepBlob]:
         return _slices(renamed, at)
 
     parts = zip(_slices(accounts, edges), by_row(tally.links), by_row(tally.models), strict=True)
-    return [StepBlob(int(step[b]), int(partition[b]), *tables) for b, tables in zip(begins, parts, strict=True)]
+    return [
+        StepBlob(int(step[b]), int(partition[b]), *tables, made=(tally.totals[b:end], tally.sums[b:end]))
+        for b, end, tables in zip(begins, edges[1:], parts, strict=True)
+    ]
 
 
 def _slices(table: pl.DataFrame, edges: I64) -> Iterator[pl.DataFrame]:

@@ -18,7 +18,7 @@ import polars as pl
 from monitor.campaigns.blob import StepBlob
 from monitor.campaigns.kernels import merged, number, table_bits
 from monitor.campaigns.kinds import CODE, COHORT_MS
-from monitor.campaigns.sums import NAMES
+from monitor.campaigns.sums import COLUMN, NAMES
 from monitor.campaigns.tally import TOTALS
 
 I64 = npt.NDArray[np.int64]
@@ -135,29 +135,29 @@ class Population:
 
     def _add_all(self, step: int, blobs: Sequence[StepBlob]) -> list[I64]:
         """Blobs of one step, all at once: polars asks half a millisecond for each small query."""
-        a = pl.concat([blob.accounts for blob in blobs]) if len(blobs) > 1 else blobs[0].accounts
-        rows = self._rows(a.get_column("account").to_list(), a.get_column("tenant").to_list())
+        rows = self._rows(_strings(blobs, "account"), _strings(blobs, "tenant"))
         edges = np.cumsum([len(blob.accounts) for blob in blobs])[:-1]
         parts = np.split(rows, edges)
         if len(blobs) > 1 and len({*rows.tolist()}) < len(rows):
             # an account in two partitions: the topic was keyed by something else once
             return [self._add_all(step, [blob])[0] for blob in blobs]
+        totals = np.concatenate([blob.totals() for blob in blobs])
         sums = np.zeros((len(rows), _WIDTH), np.int32)
-        sums[:, 0] = a.get_column("requests").to_numpy()
-        sums[:, 1 : 1 + len(NAMES)] = _matrix(a, NAMES)
+        sums[:, 0] = totals[:, 0]
+        sums[:, 1 : 1 + len(NAMES)] = np.concatenate([blob.sums() for blob in blobs])
         self._models(blobs, np.append(0, edges), sums)
         self.today[rows] += sums
-        self.totals[rows] += _matrix(a, (*TOTALS, "n_text"))
-        created = _known(a.get_column("created_ms"), -1)
+        self.totals[rows] += np.column_stack([totals, sums[:, 1 + COLUMN["n_text"]]])
+        created = _known(blobs, "created_ms", -1)
         told = np.flatnonzero((created >= 0) & (self.created_ms[rows] < 0))
         self.created_ms[rows[told]] = created[told]
         if len(told):
             self._cohorts(rows[told], step)
-        self.billing[rows] = np.maximum(self.billing[rows], _known(a.get_column("billing"), 0))
-        first = a.get_column("first_ms").to_numpy()
+        self.billing[rows] = np.maximum(self.billing[rows], _known(blobs, "billing", 0))
+        first = _known(blobs, "first_ms", 0)
         self.first_ms[rows] = np.where(self.first_ms[rows] < 0, first, np.minimum(self.first_ms[rows], first))
-        self.last_ms[rows] = np.maximum(self.last_ms[rows], a.get_column("last_ms").to_numpy())
-        for row, exemplar in zip(rows.tolist(), a.get_column("exemplar").to_list(), strict=True):
+        self.last_ms[rows] = np.maximum(self.last_ms[rows], _known(blobs, "last_ms", 0))
+        for row, exemplar in zip(rows.tolist(), _strings(blobs, "exemplar"), strict=True):
             self.exemplars[row] = exemplar
         self._freshen(step, [(blob.links, part) for blob, part in zip(blobs, parts, strict=True) if len(blob.links)])
         return parts
@@ -248,16 +248,18 @@ def _numbers(index: dict[str, int], known: list[str], names: Sequence[str]) -> I
     return np.array(numbers, np.int64)
 
 
-def _matrix(frame: pl.DataFrame, names: Sequence[str]) -> npt.NDArray[np.integer]:
-    return np.column_stack([frame.get_column(name).to_numpy() for name in names])
+def _strings(blobs: Sequence[StepBlob], name: str) -> list[str]:
+    return [value for blob in blobs for value in blob.accounts.get_column(name).to_list()]
 
 
-def _known(column: pl.Series, unknown: int) -> I64:
-    """Whole numbers under 2**53, ``unknown`` where there is none."""
-    values = column.to_numpy()
-    if column.null_count():
-        values = np.where(np.isnan(values), unknown, values)
-    return values.astype(np.int64)
+def _known(blobs: Sequence[StepBlob], name: str, unknown: int) -> I64:
+    """Whole numbers under 2**53 of all blobs' accounts, ``unknown`` where there is none."""
+    parts = []
+    for blob in blobs:
+        column = blob.accounts.get_column(name)
+        values = column.to_numpy()
+        parts.append(np.where(np.isnan(values), unknown, values) if column.null_count() else values)
+    return np.concatenate(parts).astype(np.int64)
 
 
 def _once(links: pl.DataFrame) -> pl.DataFrame:

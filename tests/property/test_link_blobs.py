@@ -9,7 +9,7 @@ import polars as pl
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from monitor.campaigns import LinkCollector, StepBlob, sums
+from monitor.campaigns import CampaignStage, LinkCollector, StepBlob, sums
 from monitor.campaigns.kinds import CODE
 from monitor.campaigns.tally import TEMPLATES_A_STEP
 from monitor.features.aggregates import narrow_expressions
@@ -83,6 +83,21 @@ def test_every_request_is_in_one_blob(rows: list[tuple[int, int, int, int]]) -> 
     assert sum(int(b.accounts["requests"].sum()) for b in read) == len(rows)
     assert sum(int(b.models["count"].sum()) for b in read) == len(rows)
     assert [(b.step, b.partition) for b in read] == sorted({((T0 + 1000 * t) // STEP_MS, p) for p, _, t, _ in rows})
+
+
+@SLOW
+@given(ROWS)
+def test_a_blob_that_travelled_is_taken_in_as_one_that_did_not(rows: list[tuple[int, int, int, int]]) -> None:
+    held = collector()
+    held.collect(events(rows))
+    own = held.close()
+    here, there = CampaignStage(), CampaignStage()
+    for step in sorted({b.step for b in own}):
+        made = [b for b in own if b.step == step]
+        assert all(b.made is not None for b in made)
+        here.step(step, made)
+        there.step(step, [StepBlob.decode(b.encode()) for b in made])
+    assert here.dump() == there.dump()
 
 
 def test_a_step_closes_when_its_partition_has_passed_it() -> None:

@@ -15,8 +15,8 @@ from monitor.archive import SCHEMA, SCORES, Archive, combined, days_of, forget, 
 from monitor.archive.rows import TEMPLATES_A_DAY, VALUES_A_DAY, kind_of
 from monitor.campaigns import StepBlob
 from monitor.campaigns.kinds import CODE
+from monitor.dead_letters import NoDeadLetters
 from monitor.errors import BadInput
-from monitor.runner import NoDeadLetters
 from monitor.service import Signals
 from monitor.settings import Settings
 from monitor.sketch import Keyring
