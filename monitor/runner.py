@@ -158,7 +158,7 @@ class Runner:
                 self.pipeline.campaigns.rest(partition)
         self._settle_campaigns()
         self._patiently(self.pipeline.publish_campaigns)
-        if LEADER in self.source.assigned:
+        if LEADER in self.source.assigned - self._lost:
             self._beside.begin(self.pipeline.campaign_pass())
 
     def _take_in(self, prepared: Prepared | None) -> None:
@@ -189,8 +189,7 @@ class Runner:
                 saved = self._restore(partition, generation)
             except Fenced as error:
                 _LOG.warning("partition not taken over", extra=fields(partition=partition, error=str(error)))
-                self._lost.add(partition)
-                self.source.pause([partition])
+                self._give_up(partition)
                 continue
             self._lost.discard(partition)
             self.pipeline.campaigns.expect(partition)
@@ -207,8 +206,7 @@ class Runner:
             telemetry.restores.labels(outcome).inc()
             telemetry.restore_seconds.observe(time.monotonic() - began)
             _LOG.info("partition taken over", extra=fields(partition=partition, generation=generation, state=outcome))
-        lost = ", ".join(map(str, sorted(self._lost)))
-        self.health.set("partitions", not lost, f"a newer member has written partitions {lost}" if lost else "")
+        self._say_lost()
 
     def on_revoke(self, partitions: frozenset[int]) -> None:
         """Hand partitions over: everything delivered and written before another member reads them."""
@@ -249,7 +247,7 @@ class Runner:
                 telemetry.fenced.inc()
                 _LOG.warning("partition given up", extra=fields(partition=partition, error=str(error)))
                 self._forget({partition})
-                self.source.pause([partition])
+                self._give_up(partition)
                 continue
             except MonitorError as error:
                 self.pipeline.observe.failed(error)
@@ -328,6 +326,16 @@ class Runner:
         """
         if self.signals.wait(seconds):
             time.sleep(seconds)
+
+    def _give_up(self, partition: int) -> None:
+        """A newer member has it: nothing of it is read any more, nor are campaigns worked for it."""
+        self._lost.add(partition)
+        self.source.pause([partition])
+        self._say_lost()
+
+    def _say_lost(self) -> None:
+        lost = ", ".join(map(str, sorted(self._lost)))
+        self.health.set("partitions", not lost, f"a newer member has written partitions {lost}" if lost else "")
 
     def _reject(self, batch: RawBatch, rejects: Sequence[Reject], partly: frozenset[tuple[int, int]]) -> None:
         if rejects:

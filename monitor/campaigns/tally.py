@@ -45,7 +45,7 @@ class Tally:
     """One row of ``where`` (partition, step, account, tenant, exemplar) an account and step, and the arrays of the
     same rows: ``low`` int64 [rows, 2] (created_ms, first_ms; the largest integer: unknown), ``high`` (billing, -1:
     unknown; last_ms), ``bits`` the ticks with a request, ``key`` of the exemplar, ``totals`` int64 [rows, TOTALS],
-    ``sums`` int32 [rows, NAMES]. ``links`` and ``models`` are sorted; their ``row`` is of ``where``."""
+    ``sums`` int32 [rows, NAMES]. The ``row`` of ``links`` and ``models`` is of ``where``."""
 
     where: pl.DataFrame
     low: I64
