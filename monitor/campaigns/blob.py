@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from monitor.arrays import pack, unpack
 from monitor.campaigns.sums import NAMES
-from monitor.campaigns.tally import I32, I64, TOTALS
+from monitor.campaigns.tally import I32, I64, TOTALS, rows_of
 
 KIND, VERSION = "links", 1
 TABLES = ("accounts", "links", "models")
@@ -54,11 +52,11 @@ class StepBlob:
 
     def totals(self) -> I64:
         """``TOTALS`` of each account: int64 [accounts, TOTALS]."""
-        return self.made[0] if self.made is not None else _matrix(self.accounts, TOTALS).astype(np.int64)
+        return self.made[0] if self.made is not None else rows_of(self.accounts, TOTALS, np.int64)
 
     def sums(self) -> I32:
         """``NAMES`` of each account: int32 [accounts, NAMES]."""
-        return self.made[1] if self.made is not None else _matrix(self.accounts, NAMES).astype(np.int32)
+        return self.made[1] if self.made is not None else rows_of(self.accounts, NAMES, np.int32)
 
     def encode(self) -> bytes:
         """Bytes for a store."""
@@ -72,7 +70,3 @@ class StepBlob:
         assert isinstance(values, dict)
         accounts, links, models = (frames[name] for name in TABLES)
         return StepBlob(values["step"], values["partition"], accounts, links, models)
-
-
-def _matrix(frame: pl.DataFrame, names: Sequence[str]) -> npt.NDArray[np.integer]:
-    return np.column_stack([frame.get_column(name).to_numpy() for name in names])

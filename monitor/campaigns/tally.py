@@ -117,9 +117,9 @@ class Tally:
 
 def _tally(accounts: pl.DataFrame, links: pl.DataFrame, models: pl.DataFrame) -> Tally:
     return Tally(
-        accounts.select(*_INTS, *_STRINGS), _rows(accounts, _LOW, np.int64), _rows(accounts, _HIGH, np.int64),
-        accounts["ticks"].to_numpy(), accounts["key"].to_numpy(), _rows(accounts, TOTALS, np.int64),
-        _rows(accounts, NAMES, np.int32), links, models,
+        accounts.select(*_INTS, *_STRINGS), rows_of(accounts, _LOW, np.int64), rows_of(accounts, _HIGH, np.int64),
+        accounts["ticks"].to_numpy(), accounts["key"].to_numpy(), rows_of(accounts, TOTALS, np.int64),
+        rows_of(accounts, NAMES, np.int32), links, models,
     )  # fmt: skip
 
 
@@ -232,7 +232,7 @@ def _codes(names: pl.Series) -> U64:
     return np.array([index.setdefault(name, len(index)) for name in names.to_list()], np.uint64)
 
 
-def _rows(frame: pl.DataFrame, names: Sequence[str], dtype: type[_T]) -> npt.NDArray[_T]:
+def rows_of(frame: pl.DataFrame, names: Sequence[str], dtype: type[_T]) -> npt.NDArray[_T]:
     """Columns as [rows, names], by row in memory."""
     out = np.empty((len(frame), len(names)), dtype)
     for i, name in enumerate(names):
