@@ -197,12 +197,20 @@ def read_plain(values: Sequence[bytes | None], max_bytes: int) -> Plain:
 
 
 def _finish_numbers(data: npt.NDArray[np.uint8], cells: Cells, good: npt.NDArray[np.uint8]) -> None:
-    """The numbers that need more digits than the kernel keeps: Python's float() rounds as the struct does."""
-    for r, f in np.argwhere(cells.state == scan.LATER).tolist():
-        if good[r]:
-            number = float(data[cells.start[r, f] : cells.stop[r, f]].tobytes())
-            cells.number[r, f] = number
-            good[r] = _LAYOUT.low[f] <= number <= _LAYOUT.high[f]
+    """The numbers that need more digits than the kernel keeps (``time.time()`` writes 17), rounded as float() does.
+
+    By column: at 4 us each in a loop, the two times of a record cost more than all the rest of its reading.
+    """
+    later = (cells.state == scan.LATER) & (good == 1)[:, None]
+    for f in np.flatnonzero(later.any(axis=0)).tolist():
+        rows = np.flatnonzero(later[:, f])
+        offsets = np.zeros(len(rows) + 1, np.int64)
+        out = np.empty(int((cells.stop[rows, f] - cells.start[rows, f]).sum()), np.uint8)
+        copy_strings(data, rows, cells.state[rows, f], cells.start, cells.stop, f, offsets, out)
+        text = pa.Array.from_buffers(pa.large_string(), len(rows), [None, pa.py_buffer(offsets), pa.py_buffer(out)])
+        numbers = pl.Series(text, dtype=pl.String).cast(pl.Float64).to_numpy()
+        cells.number[rows, f] = numbers
+        good[rows] = (numbers >= _LAYOUT.low[f]) & (numbers <= _LAYOUT.high[f])
 
 
 def _bitmap(known: npt.NDArray[np.bool_]) -> pa.Buffer | None:

@@ -43,9 +43,9 @@ class _Blob(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What one rule with ``for`` gives: ``condition`` on each row (null: unknown) and the duration in ms."""
+    """What one rule with ``for`` gives: ``condition`` bool [rows] (unknown: false) and the duration in ms."""
 
-    condition: pl.Series
+    condition: Bools
     for_ms: int
 
 
@@ -70,22 +70,33 @@ class HoldState:
         if rows.is_empty() or not (self._runs.height or any(h.condition.any() for h in rules.values())):
             self._tell_time(rows)
             return {key: np.empty(0, np.int64) for key in rules}
-        accounts = rows.select(_KEY).unique(maintain_order=True).with_row_index("account")
-        account = rows.select(_KEY).join(accounts, on=_KEY, how="left", maintain_order="left")["account"].to_numpy()
-        tick = rows["tick"].to_numpy().astype(np.int64)
+        # Whoever has no run and meets no condition changes nothing: most rows of most ticks.
+        met = np.logical_or.reduce([held.condition for held in rules.values()])
+        some = pl.concat([rows.select(_KEY).filter(pl.Series(met)), self._runs.select(_KEY)])
+        accounts = some.unique(maintain_order=True).with_row_index("account")
+        number = rows.select(_KEY).join(accounts, on=_KEY, how="left", maintain_order="left")["account"]
+        concerned = number.is_not_null().arg_true().to_numpy()
+        if not len(concerned):
+            self._tell_time(rows)
+            return {key: np.empty(0, np.int64) for key in rules}
+        account = number.drop_nulls().to_numpy()
+        tick = rows["tick"].to_numpy()[concerned].astype(np.int64)
         order = np.lexsort((tick, account))
         account, tick = account[order].astype(np.int64), tick[order]
+        order = concerned[order]
         first = np.append(True, account[1:] != account[:-1])
         last = np.append(first[1:], True)
+        seen = np.zeros(accounts.height, np.bool_)
+        seen[account] = True
         prior = self._runs.join(accounts, on=_KEY, how="left", maintain_order="left")
-        here = prior["account"].is_not_null().to_numpy()
+        here = seen[prior["account"].to_numpy()]
         code = {key: index for index, key in enumerate(rules)}
         codes = prior["rule"].replace_strict(code, return_dtype=pl.Int64).to_numpy()
-        at, since_then, last_then = (prior[c].fill_null(0).to_numpy() for c in ("account", "since", "last"))
+        at, since_then, last_then = (prior[c].to_numpy() for c in ("account", "since", "last"))
         fired: dict[str, Ints] = {}
         opened: list[tuple[Ints, Ints, Ints, Ints]] = []
         for key, held in rules.items():
-            condition = held.condition.fill_null(False).to_numpy()[order]
+            condition = held.condition[order]
             known = np.flatnonzero(here & (codes == code[key]))
             if not condition.any():
                 fired[key] = np.empty(0, np.int64)
@@ -97,7 +108,7 @@ class HoldState:
             fired[key] = np.sort(order[long_enough]).astype(np.int64)
             open_at = np.flatnonzero(condition & last)
             opened.append((np.full(len(open_at), code[key]), account[open_at], since[open_at], tick[open_at]))
-        self._runs = pl.concat([prior.filter(pl.col("account").is_null()).select([*_RUNS]),
+        self._runs = pl.concat([prior.filter(pl.Series(~here)).select([*_RUNS]),
                                 _runs_of(opened, accounts, list(rules))])  # fmt: skip
         self._tell_time(rows)
         return fired

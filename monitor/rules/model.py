@@ -202,26 +202,19 @@ class RuleSet:
         """
         rules = self.of(over)
         rows = _complete(frame, rules, entity)
-        values = rows.lazy().select(rule.when.expr.alias(rule.id) for rule in rules).collect()
+        true = _conditions(rows, rules)
         held = {
-            rule.key: Held(values[rule.id], rule.for_s * 1000)
-            for rule in rules if rule.for_s
+            rule.key: Held(true[i], rule.for_s * 1000)
+            for i, rule in enumerate(rules) if rule.for_s
         }  # fmt: skip
         late = hold.advance(rows.select("partition", "subject", "tick"), held)
         hits: dict[tuple[str, str], int] = {}
         found: list[tuple[int, npt.NDArray[np.int64]]] = []
         for index, rule in enumerate(rules):
-            at = (
-                late[rule.key]
-                if rule.for_s
-                else values[rule.id].fill_null(False).arg_true().to_numpy().astype(np.int64)
-            )
+            at = late[rule.key] if rule.for_s else np.flatnonzero(true[index])
             found.append((index, self._without_exceptions(rule, rows, at, hits)))
-        return Evaluation(
-            _firings(found, rules),
-            {rule.id: int(values[rule.id].sum() or 0) for rule in rules},
-            hits,
-        )
+        counts = true.sum(axis=1).tolist()
+        return Evaluation(_firings(found, rules), {rule.id: n for rule, n in zip(rules, counts, strict=True)}, hits)
 
     @staticmethod
     def _without_exceptions(
@@ -237,6 +230,17 @@ class RuleSet:
                 hits[rule.id, exemption.name] = count
             at = at[~leaves_alone]
         return at
+
+
+def _conditions(rows: pl.DataFrame, rules: Sequence[Rule]) -> npt.NDArray[np.bool_]:
+    """Whether each rule's condition is true (unknown: false): bool [rules, rows].
+
+    One select and one matrix: a Polars call a rule costs 0.3 ms, which was a fifth of a backtest of quiet accounts.
+    """
+    if not rules or rows.is_empty():
+        return np.zeros((len(rules), len(rows)), np.bool_)
+    values = rows.select((rule.when.expr.fill_null(False)).alias(rule.id) for rule in rules)
+    return np.ascontiguousarray(values.to_numpy().T)
 
 
 def _complete(frame: pl.DataFrame, rules: Sequence[Rule], entity: str) -> pl.DataFrame:

@@ -72,7 +72,7 @@ def produce(broker: str, records: int, accounts: int, topic: str = "", squeeze: 
             moved = [c for c in ("ts", "completed_at") if c in chunk.frame.columns]
             name = pl.format("{}-{}", "account_id", spread)
             frame = chunk.frame.with_columns(
-                ((pl.col(c) - start) / squeeze + start for c in moved), account_id=name
+                (((pl.col(c) - start) / squeeze + start).round(3) for c in moved), account_id=name
             )
             texts.update(frame["prompt"].drop_nulls().hash(1).to_list())
             names.update(frame["account_id"].unique().to_list())
