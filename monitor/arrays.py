@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -35,11 +35,25 @@ class _Blob(msgspec.Struct):
 
 def pack(kind: str, version: int, arrays: Mapping[str, npt.NDArray[Any]], values: Any = None) -> bytes:
     """A blob of named arrays (any shape, numeric) and msgpack-able ``values``."""
-    # a view: the encoder copies it once, and state is hundreds of megabytes
-    flat = {n: np.ascontiguousarray(a).reshape(-1).view(np.uint8) for n, a in arrays.items()}
-    made = {n: _Array(a.dtype.str, a.shape, flat[n].data) for n, a in arrays.items()}
-    raw = msgspec.msgpack.encode(_Blob(kind, version, made, values))
-    return zstandard.ZstdCompressor(level=1).compress(raw)
+    parts = list(_encoded(kind, version, arrays, values))
+    compressor = zstandard.ZstdCompressor(level=1).compressobj(size=sum(len(part) for part in parts))
+    return b"".join([*(compressor.compress(part) for part in parts), compressor.flush()])
+
+
+def _encoded(
+    kind: str, version: int, arrays: Mapping[str, npt.NDArray[Any]], values: Any
+) -> Iterator[bytes | memoryview]:
+    """The msgpack of a :class:`_Blob` in parts, arrays as they lie in memory: state is hundreds of megabytes, and one
+    buffer of it all was a copy more than the process had room for."""
+    encode = msgspec.msgpack.encode
+    yield b"\x84" + encode("kind") + encode(kind) + encode("version") + encode(version) + encode("arrays")
+    yield b"\xdf" + len(arrays).to_bytes(4, "big")
+    for name, array in arrays.items():
+        flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        shape = [int(n) for n in array.shape]
+        yield encode(name) + b"\x93" + encode(array.dtype.str) + encode(shape) + b"\xc6" + len(flat).to_bytes(4, "big")
+        yield flat.data
+    yield encode("values") + encode(values)
 
 
 def unpack(kind: str, version: int, blob: bytes) -> tuple[dict[str, npt.NDArray[Any]], Any]:

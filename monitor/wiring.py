@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from monitor import __version__, fields, yamlfile
+from monitor import __version__, fields, memory, yamlfile
 from monitor.alerts import AlertOptions, AlertStage, Lookups
 from monitor.alerts.campaigns import CampaignAlerts
 from monitor.archive import Archive
@@ -121,6 +121,7 @@ def pipeline(
     expand: Callable[[RawBatch], Expanded] | None = None,
 ) -> Pipeline:
     """Every step by its settings, with nothing in it yet. ``expand`` opens the source's records (:func:`expansion`)."""
+    memory.settle()
     f = settings.features
     tick_ms, epoch_ms = f.tick_s * 1000, f.epoch_s * 1000
     scorer = Scorer(score_options(settings), ACCOUNT_FEATURES, VECTORS)

@@ -100,12 +100,14 @@ def latecomers(
 
     ``before``: accounts that belonged to a campaign at the last rebuild.
     """
-    rows = np.flatnonzero(found.label[shared.account] < 0)
+    keys = pl.DataFrame({"kind": shared.kind, "value": shared.value}, schema={"kind": pl.UInt8(), "value": pl.UInt64()})
+    told = keys.with_row_index("key").join(values, on=["kind", "value"], how="semi")["key"].to_numpy()
+    known = np.zeros(len(keys), np.bool_)
+    known[told] = True
+    # only links that a campaign has too: of all links a frame and a join took 180 MB at 66,000 accounts
+    rows = np.flatnonzero((found.label[shared.account] < 0) & known[shared.key])
     key = shared.key[rows]
-    free = pl.DataFrame(
-        {"account": shared.account[rows].astype(np.uint32), "kind": shared.kind[key], "value": shared.value[key]},
-        schema={"account": pl.UInt32(), "kind": pl.UInt8(), "value": pl.UInt64()},
-    )
+    free = keys[key].with_columns(account=pl.Series(shared.account[rows].astype(np.uint32)))
     joined = adopted(values, free, margin_bits, before)
     group = np.where(found.label >= 0, _NOBODYS, _FREE)
     for number, members in enumerate(groups):

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from monitor.campaigns.graph import LEAST_SHARED, Shared
+from monitor.campaigns.kernels import number, table_bits
 from monitor.campaigns.kinds import CODE, GROUPS, KINDS, TEMPLATES
 
 MOSTLY_INSIDE, CLOSING_INSIDE = 0.5, 0.9
@@ -19,11 +20,13 @@ MOSTLY_INSIDE, CLOSING_INSIDE = 0.5, 0.9
 OF_GROUP, APART_BITS = 0.8, 5.0
 """So does an attested one that this share of the group's tenants hold, if a stranger is that many bits less likely to
 hold it: two campaigns that rent at one host share an address prefix, and neither has most of it."""
-_GROUP_OF = {code: kind.group_code for code, kind in enumerate(KINDS)}
-_ATTESTED = [code for code, kind in enumerate(KINDS) if kind.attested and kind.family != "replay"]
-_EXACT = [code for code, kind in enumerate(KINDS) if kind.family == "replay"]
+I64 = npt.NDArray[np.int64]
+_GROUP = np.array([kind.group_code for kind in KINDS], np.int64)
+_ATTESTED = np.array([kind.attested and kind.family != "replay" for kind in KINDS], np.bool_)
+_EXACT = np.array([kind.family == "replay" for kind in KINDS], np.bool_)
+_MEDIUM = np.array([kind.group in ("network", "software") for kind in KINDS], np.bool_)
+_ATTESTED_GROUPS = sorted({kind.group_code for kind in KINDS if kind.attested and kind.family != "replay"})
 _CLOSING = CODE["template_closing"]
-_MEDIA = [code for code, kind in enumerate(KINDS) if kind.group in ("network", "software")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,70 +44,80 @@ class Witnesses:
 
 
 def witnesses(
-    groups: pl.DataFrame, shared: Shared, seen_step: npt.NDArray[np.int64], day_steps: int
+    groups: pl.DataFrame, shared: Shared, seen_step: I64, day_steps: int
 ) -> Witnesses:  # fmt: skip
     """``groups`` has ``group`` and ``account`` (UInt32); ``seen_step`` [accounts] is the step in which an account was
     first seen; ``day_steps`` steps make a day."""
-    frame = groups.join(shared.rows, on="account", how="inner")
-    frame = frame.with_columns(seen=pl.Series(seen_step).gather(frame["account"]))
-    sizes = frame.lazy().group_by("group").agg(tenants=pl.col("tenant").n_unique().cast(pl.Int64))
-    enough = (pl.col("held") >= LEAST_SHARED) | (pl.col("kind").is_in(_EXACT) & (pl.col("held") >= 2))
-    # "As a Markdown list" ends many prompts: a closing speaks for a group only where hardly anybody else has it.
-    inside = pl.when(pl.col("kind") == _CLOSING).then(CLOSING_INSIDE).otherwise(MOSTLY_INSIDE)
-    values = (
-        frame.lazy().group_by("group", "key", "kind", "df")
-        .agg(held=pl.col("tenant").n_unique().cast(pl.Int64), count=pl.col("count").sum())
-        .join(sizes, on="group", how="inner")
-        .filter(enough & ((pl.col("held") >= inside * pl.col("df")) | _apart(shared.tenants)))
-        .drop("tenants")
-        .with_columns(
-            bits=(shared.tenants / pl.col("df")).log(2.0),
-            value=pl.lit(pl.Series(shared.value)).gather(pl.col("key")),
-        )
-        .sort("group", "key").collect(engine="in-memory")
-    )  # fmt: skip
-    mine = frame.lazy().join(values.lazy().select("group", "key", "bits"), on=["group", "key"], how="inner")
-    of_group = pl.col("kind").replace_strict(_GROUP_OF, return_dtype=pl.UInt8)
+    group, who = groups["group"].to_numpy().astype(np.int64), groups["account"].to_numpy().astype(np.int64)
+    order = np.lexsort((who, group))
+    group, who = group[order], who[order]
+    member, row = _rows_of(who, shared.account)
+    values, at = _speaking(group[member], row, shared)
+    member, row, at = member[at >= 0], row[at >= 0], at[at >= 0]
+    kind, count, first = (shared.rows[c].to_numpy()[row] for c in ("kind", "count", "first"))
+    n, first = len(who), first.astype(np.int64)
+
+    def some(rows: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        return np.bincount(member[rows], minlength=n) > 0
+
     # Values of one group of kinds depend on one another: the rarest counts, not their sum.
-    bits = (
-        mine.with_columns(g=of_group, attested=pl.col("kind").is_in(_ATTESTED))
-        .group_by("group", "account", "g").agg(pl.col("bits").max(), pl.col("attested").any())
-        .group_by("group", "account").agg(
-            *(pl.col("bits").filter(pl.col("g") == i).sum().alias(name) for i, name in enumerate(GROUPS)),
-            link_bits=pl.col("bits").sum(), attested_bits=pl.col("bits").filter(pl.col("attested")).sum(),
-        )
-    )  # fmt: skip
+    flat = np.zeros(n * len(GROUPS))
+    np.maximum.at(flat, member * len(GROUPS) + _GROUP[kind], values["bits"].to_numpy()[at])
+    bits = flat.reshape(n, len(GROUPS))
     # Whoever had a blob first may be its rightful owner, robbed of it: only those who sent it later replay.
-    later = pl.col("first") > pl.col("first").min().over("group", "key")
-    replayed = mine.filter(pl.col("kind").is_in(_EXACT) & later)
-    replayed = replayed.group_by("group", "account").agg(replays=pl.len().cast(pl.Int64))
+    begun = np.full(len(values), np.iinfo(np.int64).max)
+    np.minimum.at(begun, at, first)
+    replays = np.bincount(member[_EXACT[kind] & (first > begun[at])], minlength=n)
     # An opening and a closing belong to the same prompts: the larger of the two, not their sum.
-    templated = (
-        mine.filter(pl.col("kind").is_in(list(TEMPLATES)))
-        .group_by("group", "account", "kind")
-        .agg(pl.col("count").sum())
-        .group_by("group", "account")
-        .agg(templated_requests=pl.col("count").max())
-    )
-    media = (
-        mine.filter(pl.col("kind").is_in(_MEDIA))
-        .group_by("group", "account")
-        .agg(new_link=(pl.col("first") >= pl.col("seen") + day_steps).any().cast(pl.Float64))
-    )
-    zero = ["link_bits", "attested_bits", *GROUPS]
-    members = (
-        groups.lazy()
-        .join(bits, on=["group", "account"], how="left").join(templated, on=["group", "account"], how="left")
-        .join(media, on=["group", "account"], how="left").join(replayed, on=["group", "account"], how="left")
-        .with_columns(pl.col(zero).fill_null(0.0), pl.col("templated_requests", "replays").fill_null(0))
-        .sort("group", "account").collect(engine="in-memory")
+    templated = [np.bincount(member[kind == k], count[kind == k], n) for k in sorted(TEMPLATES)]
+    late = first >= seen_step[who[member]] + day_steps
+    medium = _MEDIUM[kind]
+    members = {
+        "group": group, "account": who, **{name: bits[:, i] for i, name in enumerate(GROUPS)},
+        "link_bits": bits.sum(axis=1), "attested_bits": bits[:, _ATTESTED_GROUPS].sum(axis=1),
+        "templated_requests": np.max(templated, axis=0).astype(np.int64),
+        "new_link": np.where(some(medium), some(medium & late).astype(np.float64), np.nan),
+        "replays": replays.astype(np.int64),
+    }  # fmt: skip
+    frame = pl.DataFrame({name: pl.Series(column, nan_to_null=True) for name, column in members.items()})
+    return Witnesses(values, frame.cast({"group": groups.schema["group"], "account": pl.UInt32()}))
+
+
+def _rows_of(who: I64, account: I64) -> tuple[I64, I64]:
+    """(place in ``who``, row) of each row of its accounts; ``account`` [rows] is sorted."""
+    begin, end = np.searchsorted(account, who), np.searchsorted(account, who, side="right")
+    held = end - begin
+    member = np.repeat(np.arange(len(who)), held)
+    return member, np.arange(len(member)) - np.repeat(np.cumsum(held) - held, held) + begin[member]
+
+
+def _speaking(group: I64, row: I64, shared: Shared) -> tuple[pl.DataFrame, I64]:
+    """Values that speak for a group, in order of group and key, and which of them each row is (-1: none)."""
+    key, tenant = shared.key[row], shared.rows["tenant"].to_numpy()[row].astype(np.uint64)
+    whose, pair = group.astype(np.uint64), key.astype(np.uint64)
+    ids, first = number(whose, pair, table_bits(len(row)))
+    _, once = number(ids.astype(np.uint64), tenant, table_bits(len(row)))
+    held = np.bincount(ids[once], minlength=len(first))
+    count = np.bincount(ids, shared.rows["count"].to_numpy()[row], len(first)).astype(np.int64)
+    _, once = number(whose, tenant, table_bits(len(row)))
+    tenants = np.bincount(group[once])[group[first]]
+    kind, df = shared.kind[key[first]], shared.df[key[first]]
+    enough = (held >= LEAST_SHARED) | (_EXACT[kind] & (held >= 2))
+    # "As a Markdown list" ends many prompts: a closing speaks for a group only where hardly anybody else has it.
+    inside = np.where(kind == _CLOSING, CLOSING_INSIDE, MOSTLY_INSIDE)
+    # Nearly all of the group hold an attested value that hardly anybody else does.
+    strangers = (df - held + 0.5) / (shared.tenants - tenants + 1)
+    apart = _ATTESTED[kind] & (held >= OF_GROUP * tenants) & (held / tenants >= 2.0**APART_BITS * strangers)
+    good = np.flatnonzero(enough & ((held >= inside * df) | apart))
+    good = good[np.lexsort((key[first[good]], group[first[good]]))]
+    place = np.full(len(first), -1, np.int64)
+    place[good] = np.arange(len(good))
+    keys = key[first[good]]
+    values = pl.DataFrame(
+        {
+            "group": group[first[good]].astype(np.uint32), "key": keys.astype(np.uint32),
+            "kind": kind[good].astype(np.uint8), "df": df[good], "held": held[good], "count": count[good],
+            "bits": np.log2(shared.tenants / df[good]), "value": shared.value[keys],
+        }
     )  # fmt: skip
-    return Witnesses(values, members)
-
-
-def _apart(everybody: int) -> pl.Expr:
-    """Whether nearly all of a group hold an attested value that hardly anybody else does."""
-    held, others = pl.col("held"), everybody - pl.col("tenants") + 1
-    strangers = (pl.col("df") - held + 0.5) / others
-    likelier = held / pl.col("tenants") >= 2.0**APART_BITS * strangers
-    return pl.all_horizontal(pl.col("kind").is_in(_ATTESTED), held >= OF_GROUP * pl.col("tenants"), likelier)
+    return values, place[ids]
