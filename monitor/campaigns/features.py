@@ -7,13 +7,14 @@ Null stands for "not known".
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import polars.selectors as cs
 
+from monitor.campaigns.cut import Cut
 from monitor.campaigns.evidence import Witnesses
 from monitor.campaigns.kinds import GROUPS
 from monitor.campaigns.population import MODELS, Population
@@ -117,54 +118,44 @@ def statistics(
     """One row a group of ``witnesses.members``, in order of ``group``. ``new_model`` is the column of the model
     released within the last three days, None for none."""
     members = witnesses.members
-    account = members["account"].to_numpy()
-    at = own.position(account)
+    account, group = members["account"].to_numpy(), members["group"].to_numpy().astype(np.int64)
     tenant = population.tenant[account]
-    wide = members.with_columns(
-        tenant=pl.Series(tenant),
-        _n=pl.Series(own.requests[at]),
-        _texts=pl.Series(own.now["texts"][at]),
-        **{f"_{name}": pl.Series(own.now[name][at], nan_to_null=True) for name in RATES},
-        _template=pl.Series(_templated(members, population), nan_to_null=True),
-        _age=pl.Series(np.where(population.created_ms[account] >= 0,
-                                (at_ms - population.created_ms[account]) / _DAY_MS, np.nan), nan_to_null=True),
-        _free=pl.Series(np.isin(population.billing[account], _FREE).astype(np.float64)),
-        _invoiced=pl.Series((population.billing[account] == _INVOICED).astype(np.float64)),
-        _billed=pl.Series(population.billing[account] > 0),
-        _new=_new_model_share(own, at, new_model),
-        **_changes(own, at),
-        **_uniform(own, at),
-    )  # fmt: skip
-    active = pl.col("_n") > 0
-    by_tenant = wide.lazy().group_by("group", "tenant").agg(
-        pl.len().alias("_accounts"), pl.col("_n", "_texts").sum(),
-        *(pl.col(f"_{name}").filter(active).mean() for name in (*RATES, "template", "new")),
-        pl.col("_age").mean(), pl.col("_free", "_invoiced").filter(pl.col("_billed")).mean(),
-        *(pl.col(g).max() for g in GROUPS), *(pl.col(f"d_{c}").mean() for c in _CHANGED),
-        pl.col("attested_bits").max(), pl.col("link_bits").max(), pl.col("new_link").mean(),
-        *(pl.col(f"u_{c}").mean() for c in _UNIFORM),
-    )  # fmt: skip
-    spread = own.spread
-    texts, requests = pl.col("_texts").sum() >= LEAST_TEXTS, pl.col("_n").sum() >= LEAST_REQUESTS
-    shares = [
-        pl.when(texts if bottom == "n_text" else requests).then(pl.col(f"_{name}").mean()).alias(f"{name}_share")
-        for name, (_, bottom) in RATES.items()
-    ]  # fmt: skip
-    return by_tenant.group_by("group").agg(
-        pl.len().cast(pl.Float64).alias("tenants"), pl.col("_accounts").sum().cast(pl.Float64).alias("members"),
-        pl.col("_n").sum().alias("requests_recent"), *shares,
-        harvest_breadth=pl.when(texts).then((pl.col("_harvest") >= 0.1).mean()),
-        template_share=pl.when(texts).then(pl.col("_template").mean()),
-        age_days_median=pl.col("_age").median(), free_share=pl.col("_free").mean(),
-        invoiced_share=pl.col("_invoiced").mean(),
-        link_bits=pl.col("link_bits").median(), attested_share=(pl.col("attested_bits") > 0).mean(),
-        **{f"{g}_link_share": (pl.col(g) > 0).mean() for g in GROUPS},
-        link_groups=pl.sum_horizontal(((pl.col(g) > 0).mean() >= 0.5).cast(pl.Float64) for g in GROUPS),
-        new_link_share=pl.col("new_link").mean(),
-        new_model_share=pl.when(requests).then(pl.col("_new").mean()),
-        change_z=pl.max_horizontal(_paired_z(pl.col(f"d_{c}")) for c in _CHANGED),
-        uniformity=pl.mean_horizontal(_alike(pl.col(f"u_{c}"), spread[c]) for c in _UNIFORM),
-    ).sort("group").with_columns(cs.float().round(DIGITS)).collect(engine="in-memory")  # fmt: skip
+    order = np.lexsort((tenant, group))
+    account, group, tenant = account[order], group[order], tenant[order]
+    own_rates = _own(members[order], population, own, at_ms, new_model)
+    at = own.position(account)
+    # A tenant's accounts first, then a group's tenants.
+    by_tenant = Cut.where((group[1:] != group[:-1]) | (tenant[1:] != tenant[:-1]), len(group))
+    firsts = group[by_tenant.begin]
+    by_group = Cut.where(firsts[1:] != firsts[:-1], len(firsts))
+    of_tenant = by_tenant.mean(np.column_stack(list(own_rates.values())))
+    column = {name: of_tenant[:, i] for i, name in enumerate(own_rates)}
+    mean = dict(zip(own_rates, by_group.mean(of_tenant).T, strict=True))
+    linked = by_tenant.largest(members.select(*GROUPS, "attested_bits", "link_bits").to_numpy()[order])
+    share = by_group.mean(np.asarray(linked > 0, np.float64))
+    counts = by_tenant.total(np.column_stack([own.now["texts"][at], own.requests[at], np.ones(len(at))]))
+    texts, requests, people = by_group.total(counts).T
+    texts_tell, requests_tell = texts >= LEAST_TEXTS, requests >= LEAST_REQUESTS
+    harvest = column["harvest"]
+    # a mean of tenths may lie a bit below a tenth
+    broad = by_group.mean(np.where(np.isnan(harvest), np.nan, harvest > _HARVESTS - 1e-9))
+    columns = {
+        "tenants": by_group.size.astype(np.float64), "members": people, "requests_recent": requests,
+        **{f"{n}_share": np.where(texts_tell if bottom == "n_text" else requests_tell, mean[n], np.nan)
+           for n, (_, bottom) in RATES.items()},
+        "harvest_breadth": np.where(texts_tell, broad, np.nan),
+        "template_share": np.where(texts_tell, mean["template"], np.nan),
+        "age_days_median": by_group.median(column["age"]), "free_share": mean["free"],
+        "invoiced_share": mean["invoiced"], "link_bits": by_group.median(linked[:, -1]),
+        "attested_share": share[:, -2], **{f"{g}_link_share": share[:, i] for i, g in enumerate(GROUPS)},
+        "link_groups": (share[:, : len(GROUPS)] >= 0.5).sum(axis=1).astype(np.float64),
+        "new_link_share": mean["new_link"], "new_model_share": np.where(requests_tell, mean["new"], np.nan),
+        "change_z": _change(by_group, np.column_stack([column[f"d_{c}"] for c in _CHANGED])),
+        "uniformity": _uniformity(by_group, {c: column[f"u_{c}"] for c in _UNIFORM}, own.spread),
+    }  # fmt: skip
+    made = np.round(np.column_stack(list(columns.values())), DIGITS)
+    frame = pl.from_numpy(made, schema=list(columns)).with_columns(pl.all().fill_nan(None))
+    return frame.insert_column(0, pl.Series("group", firsts[by_group.begin], dtype=members.schema["group"]))
 
 
 NAMES_OF_STATISTICS = (
@@ -175,48 +166,54 @@ NAMES_OF_STATISTICS = (
 """Columns of :func:`statistics` after ``group``, in order."""
 
 
-def _templated(members: pl.DataFrame, population: Population) -> F64:
-    """Share of an account's requests that came in a shared template, of those with text that its links counted."""
+def _own(
+    members: pl.DataFrame, population: Population, own: Rates, at_ms: int, new_model: int | None
+) -> dict[str, F64]:
+    """What each member's own requests and account say, by name; NaN where it is not known."""
     account = members["account"].to_numpy()
-    texts = population.texts[account].astype(np.float64)
-    return np.minimum(_ratio(members["templated_requests"].to_numpy().astype(np.float64), texts), 1.0)
-
-
-def _new_model_share(own: Rates, at: I64, new_model: int | None) -> pl.Series:
-    if new_model is None:
-        return pl.Series(np.full(len(at), np.nan), nan_to_null=True)
-    return pl.Series(own.mix[at, new_model], nan_to_null=True)
-
-
-def _changes(own: Rates, at: I64) -> dict[str, pl.Series]:
-    """What each account does today less what it did before; null where either is too little to tell."""
-    told = (own.today["requests"] >= _LEAST_CHANGED) & (own.before["requests"] >= _LEAST_CHANGED)
+    at = own.position(account)
+    nothing = np.full(len(at), np.nan)
+    idle, billing, created = own.requests[at] <= 0, population.billing[account], population.created_ms[account]
+    templated = members["templated_requests"].to_numpy().astype(np.float64)
+    # of the requests with text that an account's links counted
+    shared = np.minimum(_ratio(templated, population.texts[account].astype(np.float64)), 1.0)
+    told = ((own.today["requests"] >= _LEAST_CHANGED) & (own.before["requests"] >= _LEAST_CHANGED))[at]
+    enough = (own.now["requests"] >= _LEAST_UNIFORM)[at]
     return {
-        f"d_{c}": pl.Series(np.where(told, own.today[c] - own.before[c], np.nan)[at], nan_to_null=True)
-        for c in _CHANGED
+        **{name: np.where(idle, np.nan, own.now[name][at]) for name in RATES},
+        "template": np.where(idle, np.nan, shared),
+        "new": nothing if new_model is None else np.where(idle, np.nan, own.mix[at, new_model]),
+        "age": np.where(created >= 0, (at_ms - created) / _DAY_MS, np.nan),
+        "free": np.where(billing > 0, np.isin(billing, _FREE), np.nan),
+        "invoiced": np.where(billing > 0, billing == _INVOICED, np.nan),
+        "new_link": members["new_link"].to_numpy().astype(np.float64),
+        **{f"d_{c}": np.where(told, (own.today[c] - own.before[c])[at], np.nan) for c in _CHANGED},
+        **{f"u_{c}": np.where(enough, own.now[c][at], np.nan) for c in _UNIFORM},
     }
 
 
-def _paired_z(difference: pl.Expr) -> pl.Expr:
-    """Mean of paired differences over its standard error, members as the unit; null under five."""
-    count = difference.drop_nulls().len()
-    error = difference.std() / count.cast(pl.Float64).sqrt() + 0.01
-    return pl.when(count >= 5).then((difference.mean() / error).abs())
+def _change(by_group: Cut, difference: F64) -> F64:
+    """The largest z of what tenants do today less what they did before [tenants, columns], by paired differences: the
+    mean over its standard error. Unknown under five."""
+    known = by_group.known(difference)
+    error = np.sqrt(by_group.variance(difference)) / np.sqrt(np.maximum(known, 1.0)) + 0.01
+    z = np.where(known >= 5, np.abs(by_group.mean(difference) / error), np.nan)
+    return np.asarray(np.fmax.reduce(z, axis=1))
 
 
-def _uniform(own: Rates, at: I64) -> dict[str, pl.Series]:
-    enough = own.now["requests"] >= _LEAST_UNIFORM
-    return {f"u_{c}": pl.Series(np.where(enough, own.now[c], np.nan)[at], nan_to_null=True) for c in _UNIFORM}
+def _uniformity(by_group: Cut, own: Mapping[str, F64], spread: Mapping[str, float]) -> F64:
+    """1 where all tenants are the same, 0 where they differ as the population does, over what three of them tell."""
+    names = [c for c in own if spread[c] > 0]
+    if not names:
+        return np.full(len(by_group.begin), np.nan)
+    values = np.column_stack([own[c] for c in names])
+    alike = np.clip(1.0 - by_group.variance(values) / np.array([spread[c] for c in names]), 0.0, 1.0)
+    tells = by_group.known(values) >= 3
+    return _ratio(np.where(tells, alike, 0.0).sum(axis=1), tells.sum(axis=1).astype(np.float64))
 
 
-def _alike(value: pl.Expr, variance: float) -> pl.Expr:
-    """1 where all are the same, 0 where they differ as the population does; null under three members."""
-    if variance <= 0:
-        return pl.lit(None, pl.Float64)
-    count = value.drop_nulls().len()
-    return pl.when(count >= 3).then((1.0 - value.var() / variance).clip(0.0, 1.0))
-
-
+_HARVESTS = 0.1
+"""Share of a tenant's requests with text that harvest, from which it counts toward the breadth of a group."""
 _FREE = (1, 2, 3)
 _INVOICED = 5
 """Codes of ``fields.BILLING_TYPES``: free, trial and credit; invoiced."""
