@@ -304,7 +304,7 @@ def _unescape(data: U8, i: int, stop: int, out: U8, o: int) -> int:
 @njit
 def copy_strings(data: U8, rows: I64, state: U8, start: I32, stop: I32, f: int, offsets: I64, out: U8) -> int:
     """The strings of field ``f`` in ``rows`` (``state`` [rows]), one after the other; returns their bytes."""
-    o = 0
+    o = int(np.int64(0))  # no literal: what it is passed to would be compiled twice
     for k in range(len(rows)):
         if state[k] != ABSENT:
             i, end = int(start[rows[k], f]), int(stop[rows[k], f])

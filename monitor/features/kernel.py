@@ -218,7 +218,7 @@ def _remember_model(s: int, model: int, accounts: Accounts) -> None:
 @njit
 def _log2_eighths(value_ms: int) -> np.int64:
     """log2 of a gap in milliseconds, plus one, in eighths: an integer."""
-    return np.int64(np.round(np.log2(np.float64(value_ms + 1)) * 8.0))
+    return np.int64(np.rint(np.log2(np.float64(value_ms + 1)) * 8.0))
 
 
 @njit
@@ -345,9 +345,9 @@ def fold(
     wide = np.zeros(hour.wide.shape[1], np.int64)
     bits = np.zeros(hour.bits.shape[1], np.uint64)
     one = np.uint64(1)
-    # Of one type throughout, or numba compiles the callees twice.
-    i = 0
-    r = 0
+    # Of one type throughout, not a literal at first: or numba compiles what they are passed to twice, 2 s each.
+    i = int(np.int64(0))
+    r = int(np.int64(0))
     while i < n_events:
         s = int(events.slot[i])
         k = int(events.tick[i])

@@ -282,7 +282,8 @@ def key_rows(
         if wanted[r]:
             parts[0] = sip_bytes(keys[2], keys[3], account, account_at[r], account_at[r + 1])
             parts[1] = sip_bytes(keys[0], keys[1], request, request_at[r], request_at[r + 1])
-            parts[2:] = numbers[r]
+            for c in range(numbers.shape[1]):  # a slice would compile an error's message for two seconds
+                parts[2 + c] = numbers[r, c]
             request_key[r] = parts[1]
             dedup_key[r] = sip_words(keys[2], keys[3], parts, 0, len(parts))
 

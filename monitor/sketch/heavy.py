@@ -286,9 +286,32 @@ def halve(keys: U64Array, counts: I32Array, numbers: I64Array) -> None:
 
 
 @njit
+def median_of_positive(counts: I32Array) -> int:
+    """The median of the counts over zero, rounded down, by bisection: to compile numpy's takes two seconds."""
+    positive, top = 0, 0
+    for i in range(len(counts)):
+        positive += counts[i] > 0
+        top = max(top, counts[i])
+    middles = 0
+    for rank in ((positive - 1) // 2, positive // 2):
+        low, high = 1, top
+        while low < high:
+            middle = (low + high) // 2
+            below = 0
+            for i in range(len(counts)):
+                below += 0 < counts[i] <= middle
+            if below > rank:
+                high = middle
+            else:
+                low = middle + 1
+        middles += low
+    return middles // 2
+
+
+@njit
 def purge(keys: U64Array, counts: I32Array, numbers: I64Array) -> None:
     """Take the median count from every count, so that half of the places come free."""
-    median = np.int32(np.median(counts[counts > 0]))
+    median = median_of_positive(counts)
     for i in range(len(counts)):
         counts[i] = max(counts[i] - median, 0)
     numbers[1] += median

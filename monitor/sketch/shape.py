@@ -211,7 +211,7 @@ def scalar_rows(
         script[r] = main_script(count)
         flags, kinds = match(hashes, n, keys, first, table, entry_at, entry_language, entry_kinds, hits, kinds_of)
         lexicon[r] = flags | (_CHOICE if count[OPTIONS] >= 3 else np.uint32(0))
-        alone = 0
+        alone = int(np.int64(0))  # no literal: what it is passed to would be compiled twice
         for i in range(w_at[r], w_at[r + 1]):
             alone += w_flag[i] & F_ALONE
         unique = distinct(hashes, min(n, SET_WORDS), places, stamps, r)
