@@ -70,7 +70,7 @@ class Desk:
             note_in_file(self.settings.evidence, reading)
 
     def find(self, name: str) -> str:
-        """The alert id behind an alert id, an incident id, or a subject (its last alert)."""
+        """The alert id behind an alert id, an incident id, a subject (its last alert), or a member of a campaign."""
         if readers.show(self.client, self.keys, name) is not None:
             return name
         state = readers.account(self.client, self.keys, name)
@@ -80,6 +80,12 @@ class Desk:
             return cases.resolve(self.client, self.keys, name)
         if cases.case(self.client, self.keys, name).events:
             return name
+        verdict = readers.verdict(self.client, self.keys, name)
+        if verdict is not None:
+            return verdict.alert_id
+        member = readers.naming(self.client, self.keys, name, limit=1)
+        if member:
+            return member[0].alert_id
         raise MonitorError(f"nothing is known of {name!r}: `monitor alerts list` shows the alerts and their subjects")
 
     def revisions(self, reader: Reader, action: str, alert_id: str) -> list[Alert]:

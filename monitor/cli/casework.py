@@ -20,7 +20,7 @@ from .common import ConfigOption, JsonOption, guarded, out, table, write_json
 if TYPE_CHECKING:
     from ..casework import Desk, Reader
 
-CaseArgument = Annotated[str, typer.Argument(metavar="ALERT_ID", help="Alert id, incident id, or subject.")]
+CaseArgument = Annotated[str, typer.Argument(metavar="ALERT_ID", help="Alert id, incident id, subject, or a member.")]
 ByOption = Annotated[str, typer.Option("--by", help="Who decides.")]
 WhyOption = Annotated[str, typer.Option("--why", help="Why: an appeal is read against it.")]
 AtOption = Annotated[str | None, typer.Option("--at", help="When, as 2026-11-25T14:05:00Z; now if not given.")]

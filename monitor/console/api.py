@@ -97,20 +97,11 @@ def one(desk: Desk, reader: Reader, name: str) -> dict[str, Any]:
     }
 
 
-def naming(desk: Desk, account: str, most: int = 100) -> list[Alert]:
-    """Alerts that are about the account or have it among their members, newest first."""
-
-    def wanted(a: Alert) -> bool:
-        return account in (a.subject, *a.accounts) or account in a.members
-
-    return readers.list_alerts(desk.client, desk.keys, limit=most, wanted=wanted)
-
-
 def account(desk: Desk, reader: Reader, name: str) -> dict[str, Any]:
     """What is known of an account: the verdict on it and the alerts that name it. Raises MonitorError: nothing."""
     desk.note(reader, "account", name)
     verdict = readers.verdict(desk.client, desk.keys, name)
-    found = naming(desk, name)
+    found = readers.naming(desk.client, desk.keys, name)
     if verdict is None and not found:
         raise MonitorError("nothing is known of this account")
     states = cases.states(desk.client, desk.keys, [a.alert_id for a in found])

@@ -439,6 +439,14 @@ def test_report_out_of_redis_notes_who_read_it(shell: Path, sink: RedisSink, cli
     assert run("alerts", "show", campaign().alert_id)[0] == 0
     assert [(r.action, r.case) for r in cases.readings(client, KEYS)][:3] == [
         ("show", campaign().alert_id), ("show", "nobody"), ("report", campaign().alert_id)]  # fmt: skip
+    by_file = ["--file", "alerts.ndjson"]
+    (shell / "alerts.ndjson").write_bytes(b"".join(msgspec.json.encode(a) + b"\n" for a in (campaign(2), lone(1, 2))))
+    names = (campaign().alert_id, "camp-7f3a", incident(campaign().alert_id), accounts(1)[0])
+    for where in ([], by_file):  # by its id, its subject, what support quotes, and a member
+        found = [json.loads(run("alerts", "show", name, "--json", *where)[1]) for name in names]
+        assert [(a["alert_id"], a["revision"]) for a in found] == [(campaign().alert_id, 2)] * 4
+        assert json.loads(run("alerts", "show", lone(1, 2).subject, "--json", *where)[1])["kind"] == "account"
+    assert run("alerts", "show", "nobody", *by_file)[0] == 1
     last = cases.readings(client, KEYS)[0]
     code, said = run("readings", "--json")
     assert json.loads(said)[0] == msgspec.to_builtins(last)
