@@ -17,6 +17,8 @@ from monitor.store import cases, readers
 from .http import BadRequest
 
 LIMIT = 1_000
+FILTERS = ("severity", "kind", "state", "case", "limit")
+"""Parameters of a list of alerts."""
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "severity": SEVERITIES,
     "kind": ALERT_KINDS,
@@ -32,6 +34,13 @@ def filters(query: Mapping[str, str]) -> dict[str, str]:
         if value not in _CHOICES[name]:
             raise BadRequest(400, f"{name} is one of {', '.join(_CHOICES[name])}")
     return found
+
+
+def only(query: Mapping[str, str], *names: str) -> None:
+    """Raises BadRequest for a parameter that is none of ``names``: misspelt, a filter would let everything through."""
+    for name in query:
+        if name not in names:
+            raise BadRequest(400, f"{name} is no parameter here: there are {', '.join(names)}")
 
 
 def limit(query: Mapping[str, str], default: int = 100) -> int:

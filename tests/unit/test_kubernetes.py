@@ -202,8 +202,9 @@ def test_the_settings_of_the_pods_load(everything: Documents, tmp_path: Path) ->
 def test_the_drill_is_off_until_asked_for_and_then_one(everything: Documents, tmp_path: Path) -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     assert values["drill"]["enabled"] is False
+
     def drill_of(manifests: Documents) -> dict[str, Any]:
-        (found,) = [d for d in manifests if d["kind"] == "Deployment" and d["metadata"]["name"] == "abuse-monitor-drill"]
+        (found,) = [d for d in manifests if (d["kind"], d["metadata"]["name"]) == ("Deployment", "abuse-monitor-drill")]
         return found
 
     drill = drill_of(everything)
