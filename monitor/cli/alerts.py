@@ -171,7 +171,7 @@ def explain(alert: Alert) -> None:
         for link in alert.evidence.get("links", ())[:6]
     ]  # fmt: skip
     if links:
-        out.print(table("Links", ("kind", "which", "members with it", "all with it", "bits", "attested"), links))
+        out.print(table("Links", ("kind", "which", "members", "in all", "bits", "attested"), links))
     changes = alert.evidence.get("counterfactual", ())[:3]
     nearest = [(change["change"], _number(change.get("from")), _number(change.get("to"))) for change in changes]
     if nearest:
