@@ -121,6 +121,12 @@ class Desk:
             decisions.lift(self.client, self.keys, self.life, alert_id, by=reader.name, why=why, at=at)
         return moved
 
+    def still_held(self, alert_id: str) -> dict[str, str]:
+        """Core accounts of an alert that another one holds a verdict against: account -> that alert."""
+        alert = readers.show(self.client, self.keys, alert_id)
+        found = {a: readers.verdict(self.client, self.keys, a) for a in (alert.accounts if alert is not None else ())}
+        return {a: v.alert_id for a, v in found.items() if v is not None and v.alert_id != alert_id}
+
     def forget(self, reader: Reader, account: str) -> Forgotten:
         """Take an account out of Redis and the archive; the log says that it happened, not to whom."""
         done = forget(self.client, self.keys, account)

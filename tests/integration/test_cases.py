@@ -424,6 +424,17 @@ def test_from_alert_to_appeal_to_verdicts_by_command(shell: Path, sink: RedisSin
     assert json.loads(said)["history"][0]["at"] == parse_time("2026-01-05T20:00:00+00:00")
 
 
+def test_who_acquits_an_account_hears_what_still_holds_it(shell: Path, sink: RedisSink) -> None:
+    sink.send([lone(1), campaign(3, accounts=["a-1", "a-7"])])
+    why = ["--by", "noah", "--why", "agreement 17"]
+    code, said = run("alerts", "false-positive", lone().alert_id, *why)
+    assert code == 0
+    assert f"a-1 is still held by {incident(campaign().alert_id)}" in said
+    assert "'verdict': 'restrict'" in run("alerts", "verdict", "a-1")[1]
+    assert "still held" not in run("alerts", "false-positive", campaign().alert_id, *why)[1]
+    assert "nothing is held" in run("alerts", "verdict", "a-1")[1]
+
+
 def test_report_out_of_redis_notes_who_read_it(shell: Path, sink: RedisSink, client: redis.Redis) -> None:
     sink.send([campaign(1), campaign(2), lone(1, 2)])
     decide(client, lone(1, 2), "false_positive")
