@@ -15,7 +15,7 @@ from ..errors import BadInput, MonitorError, Problem
 from ..fields import SEVERITIES
 from ..plain import clean, json_shown
 from ..records import Alert
-from .common import ConfigOption, JsonOption, guarded, out, table, write_json
+from .common import ConfigOption, JsonOption, err, guarded, out, table, write_json
 
 app = typer.Typer(no_args_is_help=True, help="Read alerts.")
 FileOption = Annotated[Path | None, typer.Option("--file", help="Read an alerts file instead of Redis.")]
@@ -63,6 +63,9 @@ def list_(
         found = list_alerts(client, keys, limit=limit, wanted=lambda a: _rank(a.severity) >= rank)
     if as_json:
         write_json([msgspec.to_builtins(a) for a in found])
+        return
+    if not found:
+        err.print(f"no alert of {severity} or more", markup=False)
         return
     if out.width < _WIDE:  # a table would cut every id into pieces that nobody can copy
         for alert in found:
