@@ -40,20 +40,31 @@ class Summary:
 
 
 class Tally:
-    """Alerts by what they were when they opened."""
+    """Alerts by what their newest revision says, as `monitor alerts list` has them: one that opens low may end high."""
 
     def __init__(self) -> None:
-        self.severity: Counter[str] = Counter()
-        self.hypothesis: Counter[str] = Counter()
         self.revisions = 0
+        self._newest: dict[str, tuple[int, str, str]] = {}
+
+    def __len__(self) -> int:
+        return len(self._newest)
+
+    @property
+    def severity(self) -> Counter[str]:
+        """How many of each severity."""
+        return Counter(severity for _, severity, _ in self._newest.values())
+
+    @property
+    def hypothesis(self) -> Counter[str]:
+        """How many of each best hypothesis."""
+        return Counter(hypothesis for _, _, hypothesis in self._newest.values())
 
     def add(self, alerts: Sequence[Alert]) -> None:
-        """Count these."""
+        """Count these, in any order."""
         for alert in alerts:
             self.revisions += 1
-            if alert.revision == 1:
-                self.severity[alert.severity] += 1
-                self.hypothesis[alert.hypothesis] += 1
+            said = alert.revision, alert.severity, alert.hypothesis
+            self._newest[alert.alert_id] = max(said, self._newest.get(alert.alert_id, said))
 
 
 def backtest(
@@ -82,7 +93,7 @@ def backtest(
         sink.send(alerts)
 
     counts = pipeline.observe.counts
-    through(pipeline, source, write, lambda n: progress(n, sum(tally.severity.values())))
+    through(pipeline, source, write, lambda n: progress(n, len(tally)))
     sink.flush()
     return summary(
         pipeline, counts, tally, began, accounts=len(pipeline.features.accounts), peak_mb=peak_rss_mb(),
@@ -163,7 +174,7 @@ def summary(
             "rejects": dict(sorted(counts.rejects.items())),
             "wrong_types": dict(sorted(counts.wrong_types.items())),
             "alerts": {
-                "total": sum(tally.severity.values()),
+                "total": len(tally),
                 "revisions": tally.revisions,
                 "severity": dict(sorted(tally.severity.items())),
                 "hypothesis": dict(sorted(tally.hypothesis.items())),

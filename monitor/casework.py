@@ -70,7 +70,7 @@ class Desk:
             note_in_file(self.settings.evidence, reading)
 
     def find(self, name: str) -> str:
-        """The alert id behind an alert id, an incident id, or a subject (its last alert)."""
+        """The alert id behind an alert id, an incident id, a subject (its last alert), or a member of a campaign."""
         if readers.show(self.client, self.keys, name) is not None:
             return name
         state = readers.account(self.client, self.keys, name)
@@ -80,6 +80,12 @@ class Desk:
             return cases.resolve(self.client, self.keys, name)
         if cases.case(self.client, self.keys, name).events:
             return name
+        verdict = readers.verdict(self.client, self.keys, name)
+        if verdict is not None:
+            return verdict.alert_id
+        member = readers.naming(self.client, self.keys, name, limit=1)
+        if member:
+            return member[0].alert_id
         raise MonitorError(f"nothing is known of {name!r}: `monitor alerts list` shows the alerts and their subjects")
 
     def revisions(self, reader: Reader, action: str, alert_id: str) -> list[Alert]:
@@ -114,6 +120,12 @@ class Desk:
         if state == "false_positive":
             decisions.lift(self.client, self.keys, self.life, alert_id, by=reader.name, why=why, at=at)
         return moved
+
+    def still_held(self, alert_id: str) -> dict[str, str]:
+        """Core accounts of an alert that another one holds a verdict against: account -> that alert."""
+        alert = readers.show(self.client, self.keys, alert_id)
+        found = {a: readers.verdict(self.client, self.keys, a) for a in (alert.accounts if alert is not None else ())}
+        return {a: v.alert_id for a, v in found.items() if v is not None and v.alert_id != alert_id}
 
     def forget(self, reader: Reader, account: str) -> Forgotten:
         """Take an account out of Redis and the archive; the log says that it happened, not to whom."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ import polars as pl
 
 from monitor.campaigns.evidence import Witnesses
 from monitor.campaigns.features import Rates
-from monitor.campaigns.kinds import GROUPS, KINDS
+from monitor.campaigns.kinds import CODE, COHORT_MS, GROUPS, KINDS
 from monitor.campaigns.population import Population
 
 LINKS_SHOWN = 12
@@ -45,7 +46,7 @@ class MemberOf:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What is known of a candidate beside its statistics; everything a number, a keyed hash or a provider's id."""
+    """What is known of a candidate beside its statistics: numbers, times, keyed hashes and the provider's ids."""
 
     members: tuple[MemberOf, ...]
     links: tuple[dict[str, object], ...]
@@ -67,7 +68,7 @@ def findings(
         row = rows.row(number, named=True)
         out[campaign] = Findings(
             members=_members(parts[(number,)], row, people, own, together[number]),
-            links=_links(values.get((number,)), int(row["tenants"])),
+            links=_links(values.get((number,)), people),
             exposure=_exposure(group, people), exemplars=_exemplars(group, people),
             start_ms=int(people.first_ms[group].min()), history=(),
         )  # fmt: skip
@@ -155,15 +156,25 @@ def _does(rate: npt.NDArray[np.float64], texts: npt.NDArray[np.float64], pooled:
     return np.asarray((known >= ALIKE * pooled) & (known * texts >= 2.0))
 
 
-def _links(values: pl.DataFrame | None, tenants: int) -> tuple[dict[str, object], ...]:
+def _links(values: pl.DataFrame | None, people: Population) -> tuple[dict[str, object], ...]:
     if values is None:
         return ()
     top = values.sort(pl.col("bits") * pl.col("held"), pl.col("key"), descending=[True, False]).head(LINKS_SHOWN)
     return tuple(
-        {"kind": KINDS[kind].name, "value": f"{value:016x}", "accounts": held, "population": df,
+        {"kind": KINDS[kind].name, "value": _value(kind, value, people), "accounts": held, "population": df,
          "rarity": round(bits, 2), "attested": KINDS[kind].attested}
         for kind, value, held, df, bits in top.select("kind", "value", "held", "df", "bits").iter_rows()
     )  # fmt: skip
+
+
+def _value(kind: int, value: int, people: Population) -> str:
+    """A keyed hash; of a cohort, which hides nothing, the time in which its accounts were made (ISO 8601, UTC)."""
+    if kind != CODE["creation_cohort"]:
+        return f"{value:016x}"
+    begin = people.cohort_ms(value)
+    return "/".join(
+        datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%MZ") for ms in (begin, begin + COHORT_MS)
+    )
 
 
 def _exposure(group: npt.NDArray[np.int64], people: Population) -> dict[str, object]:

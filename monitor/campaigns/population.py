@@ -201,6 +201,11 @@ class Population:
         self.fresh_links.append(pl.DataFrame({name: made[name] for name in _LINKS}, schema=_LINKS))
         self.fresh_rows += len(rows)
 
+    def cohort_ms(self, value: int) -> int:
+        """When a cohort begins, epoch milliseconds; ``value`` is that of its link. It lasts :data:`COHORT_MS`."""
+        number, grid = divmod(value - (1 << 64) if value >> 63 else value, 2)
+        return number * COHORT_MS - grid * COHORT_MS // 2 + self.first_step * self.step_ms
+
     def _rows(self, names: Sequence[str], tenants: Sequence[str]) -> I64:
         """Rows of accounts, new ones at the end; each now belongs to the tenant beside it."""
         known = len(self._index)

@@ -15,7 +15,7 @@ from ..errors import BadInput, MonitorError, Problem
 from ..fields import SEVERITIES
 from ..plain import clean, json_shown
 from ..records import Alert
-from .common import ConfigOption, JsonOption, guarded, out, table, write_json
+from .common import ConfigOption, JsonOption, err, guarded, out, table, write_json
 
 app = typer.Typer(no_args_is_help=True, help="Read alerts.")
 FileOption = Annotated[Path | None, typer.Option("--file", help="Read an alerts file instead of Redis.")]
@@ -64,6 +64,9 @@ def list_(
     if as_json:
         write_json([msgspec.to_builtins(a) for a in found])
         return
+    if not found:
+        err.print(f"no alert of {severity} or more", markup=False)
+        return
     if out.width < _WIDE:  # a table would cut every id into pieces that nobody can copy
         for alert in found:
             out.out(f"{line(alert)}\n", highlight=False)
@@ -75,23 +78,29 @@ def list_(
 @app.command()
 @guarded
 def show(
-    alert_id: Annotated[str, typer.Argument(help="Id of the alert.")],
+    name: Annotated[str, typer.Argument(metavar="ALERT_ID", help="Alert id, incident id, subject, or a member.")],
     config: ConfigOption = None,
     file: FileOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """One alert with its reasons."""
+    """One alert with its reasons: of an account or a campaign, the last one."""
     if file is not None:
-        alert = next((a for a in _latest(read_alerts(file)) if a.alert_id == alert_id), None)
+        alert = named(file, name)[-1]
     else:
         from ..store.readers import show as read
         from .casework import desk, reader
 
         cases = desk(config)
+        try:
+            alert_id = cases.find(name)
+        except MonitorError:
+            cases.note(reader(), "show", name)  # that nothing is known is an answer too
+            raise
         cases.note(reader(), "show", alert_id)
-        alert = read(cases.client, cases.keys, alert_id)
-    if alert is None:
-        raise MonitorError("no alert has this id: `monitor alerts list` shows those there are")
+        found = read(cases.client, cases.keys, alert_id)
+        if found is None:
+            raise MonitorError("only its case is kept, the alert is gone: `monitor report` writes what there is")
+        alert = found
     if as_json:
         write_json(msgspec.to_builtins(alert))
     else:
@@ -160,11 +169,12 @@ def explain(alert: Alert) -> None:
     )
     out.print(table("Evidence", ("feature", "value", "own past", "quantile"), evidence))
     links = [
-        (link["kind"], link["accounts"], link["population"], _number(link["rarity"]), "yes" if link["attested"] else "")
+        (link["kind"], link["value"], link["accounts"], link["population"], _number(link["rarity"]),
+         "yes" if link["attested"] else "")
         for link in alert.evidence.get("links", ())[:6]
-    ]
+    ]  # fmt: skip
     if links:
-        out.print(table("Links", ("kind", "members with it", "all with it", "bits", "attested"), links))
+        out.print(table("Links", ("kind", "which", "members", "in all", "bits", "attested"), links))
     changes = alert.evidence.get("counterfactual", ())[:3]
     nearest = [(change["change"], _number(change.get("from")), _number(change.get("to"))) for change in changes]
     if nearest:
@@ -188,6 +198,24 @@ def read_alerts(path: Path) -> list[Alert]:
     if problems:
         raise BadInput(problems)
     return alerts
+
+
+def named(file: Path, name: str) -> list[Alert]:
+    """Revisions of one alert in a file, oldest first: by alert id, by incident id, else the last on that subject, else
+    the last that has it among its members. Raises MonitorError where there is none."""
+    from ..lifecycle import incident, read_incident
+
+    alerts = read_alerts(file)
+    asked = read_incident(name)
+    for fits in (
+        lambda a: a.alert_id == name or (asked is not None and incident(a.alert_id) == asked),
+        lambda a: a.subject == name,
+        lambda a: name in a.accounts or name in a.members,
+    ):
+        last = max(filter(fits, alerts), key=lambda a: (a.raised_at, a.alert_id), default=None)
+        if last is not None:
+            return sorted((a for a in alerts if a.alert_id == last.alert_id), key=lambda a: a.revision)
+    raise MonitorError(f"{file} has no alert {name!r}: `monitor alerts list --file {file}` shows those there are")
 
 
 def when(seconds: float) -> str:

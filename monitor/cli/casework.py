@@ -15,12 +15,12 @@ from ..lifecycle import CASE_STATES, CaseEvent, incident, state_of
 from ..plain import clean
 from .alerts import app as app
 from .alerts import when
-from .common import ConfigOption, JsonOption, guarded, out, table, write_json
+from .common import ConfigOption, JsonOption, err, guarded, out, table, write_json
 
 if TYPE_CHECKING:
     from ..casework import Desk, Reader
 
-CaseArgument = Annotated[str, typer.Argument(metavar="ALERT_ID", help="Alert id, incident id, or subject.")]
+CaseArgument = Annotated[str, typer.Argument(metavar="ALERT_ID", help="Alert id, incident id, subject, or a member.")]
 ByOption = Annotated[str, typer.Option("--by", help="Who decides.")]
 WhyOption = Annotated[str, typer.Option("--why", help="Why: an appeal is read against it.")]
 AtOption = Annotated[str | None, typer.Option("--at", help="When, as 2026-11-25T14:05:00Z; now if not given.")]
@@ -56,6 +56,10 @@ def _decide(name: str, state: str, config: Path | None, by: str, why: str, at: s
     alert_id = cases.find(name)
     moved = cases.decide(reader(by), alert_id, state, why=why, at=moment(at))
     _tell(alert_id, moved.events, as_json)
+    if state == "false_positive" and not as_json:
+        for account, other in cases.still_held(alert_id).items():
+            said = f"{account} is still held by {incident(other)}, another alert: decide on that too, if it is wrong"
+            err.print(clean(said), style="yellow", markup=False)
 
 
 def _tell(alert_id: str, events: list[CaseEvent], as_json: bool) -> None:

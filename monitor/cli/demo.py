@@ -92,17 +92,31 @@ class _view:  # noqa: N801 - reads as a with-statement's verb
         grid = Table.grid(padding=(0, 2))
         for name, value in self._figures().items():
             grid.add_row(name, f"[bold]{escape(value)}[/bold]")
-        if self._play.console:
-            grid.add_row("console", escape(f"{self._play.console}  token {self._play.token}"))
-            if service := self._play.service:
-                grid.add_row("metrics", escape(f"{service.http.last_url}/metrics" if service.http else ""))
-        for server in self._play.servers:  # a subtitle would be cut at the width of the figures
-            grid.add_row("server", escape(server))
+        for name, value in self._places():  # a subtitle would be cut at the width of the figures
+            grid.add_row(name, escape(value))
         return Panel(grid, title="api abuse monitor · demo", expand=False)
 
+    def _places(self) -> list[tuple[str, str]]:
+        """What can be opened while it runs."""
+        play, service = self._play, self._play.service
+        places = [("server", server) for server in play.servers]
+        if play.console:
+            places.insert(0, ("console", f"{play.console}  token {play.token}"))
+            if service is not None and service.http:
+                places.insert(1, ("metrics", f"{service.http.last_url}/metrics"))
+        return places
+
     def _lines(self) -> None:
+        told, last = False, -1
         while not self._over.wait(5):
-            err.print("  ".join(f"{k} {v}" for k, v in self._figures().items()), markup=False, soft_wrap=True)
+            if self._play.console and not told:
+                told = True
+                err.print("\n".join(f"{k} {v}" for k, v in self._places()), markup=False, soft_wrap=True)
+            service = self._play.service
+            done = -1 if service is None else service.runner.pipeline.observe.counts.events
+            if done <= 0 or done != last:  # kept open, it has nothing new to say
+                err.print("  ".join(f"{k} {v}" for k, v in self._figures().items()), markup=False, soft_wrap=True)
+            last = done
 
 
 def _verdict(play: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import BadInput, MonitorError, Problem
-from .alerts import FileOption, read_alerts
+from .alerts import FileOption, named
 from .casework import AtOption, moment, reader
 from .common import ConfigOption, JsonOption, err, guarded, out, write_json
 
@@ -19,7 +19,7 @@ STIX = "minimal, links or accounts"
 
 @guarded
 def report(
-    case: Annotated[str, typer.Argument(metavar="CASE", help="Alert id, incident id, or subject.")],
+    case: Annotated[str, typer.Argument(metavar="CASE", help="Alert id, incident id, subject, or a member.")],
     directory: Annotated[Path, typer.Option("--out", help="Directory to write to; made where it is not there.")],
     config: ConfigOption = None,
     file: FileOption = None,
@@ -41,7 +41,7 @@ def report(
     made_at = iso(moment(at))
     level = _level(stix)
     if file is not None:
-        revisions = _revisions(file, case)
+        revisions = named(file, case)
         if settings.evidence.audit == "file":
             name = revisions[-1].alert_id
             note_in_file(
@@ -102,21 +102,6 @@ def _level(stix: str | None) -> str | None:
     if stix is not None and stix not in ("minimal", "links", "accounts"):
         raise BadInput([Problem("arguments", 0, f"--stix is {STIX}, not {stix!r}")])
     return stix
-
-
-def _revisions(file: Path, case: str) -> list[Any]:
-    """Revisions of the case in an alerts file: by alert id, by incident id, or the last alert on the subject."""
-    from ..lifecycle import incident, read_incident
-
-    alerts = read_alerts(file)
-    asked = read_incident(case)
-    found = [a for a in alerts if a.alert_id == case or (asked and incident(a.alert_id) == asked)]
-    if not found:
-        last = max((a for a in alerts if a.subject == case), key=lambda a: (a.raised_at, a.alert_id), default=None)
-        found = [a for a in alerts if last is not None and a.alert_id == last.alert_id]
-    if not found:
-        raise MonitorError(f"{file} has no alert {case!r}: `monitor alerts list --file {file}` shows those there are")
-    return found
 
 
 def _write(directory: Path, name: str, text: str) -> Path:

@@ -17,6 +17,8 @@ from monitor.store import cases, readers
 from .http import BadRequest
 
 LIMIT = 1_000
+FILTERS = ("severity", "kind", "state", "case", "limit")
+"""Parameters of a list of alerts."""
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "severity": SEVERITIES,
     "kind": ALERT_KINDS,
@@ -32,6 +34,13 @@ def filters(query: Mapping[str, str]) -> dict[str, str]:
         if value not in _CHOICES[name]:
             raise BadRequest(400, f"{name} is one of {', '.join(_CHOICES[name])}")
     return found
+
+
+def only(query: Mapping[str, str], *names: str) -> None:
+    """Raises BadRequest for a parameter that is none of ``names``: misspelt, a filter would let everything through."""
+    for name in query:
+        if name not in names:
+            raise BadRequest(400, f"{name} is no parameter here: there are {', '.join(names)}")
 
 
 def limit(query: Mapping[str, str], default: int = 100) -> int:
@@ -97,20 +106,11 @@ def one(desk: Desk, reader: Reader, name: str) -> dict[str, Any]:
     }
 
 
-def naming(desk: Desk, account: str, most: int = 100) -> list[Alert]:
-    """Alerts that are about the account or have it among their members, newest first."""
-
-    def wanted(a: Alert) -> bool:
-        return account in (a.subject, *a.accounts) or account in a.members
-
-    return readers.list_alerts(desk.client, desk.keys, limit=most, wanted=wanted)
-
-
 def account(desk: Desk, reader: Reader, name: str) -> dict[str, Any]:
     """What is known of an account: the verdict on it and the alerts that name it. Raises MonitorError: nothing."""
     desk.note(reader, "account", name)
     verdict = readers.verdict(desk.client, desk.keys, name)
-    found = naming(desk, name)
+    found = readers.naming(desk.client, desk.keys, name)
     if verdict is None and not found:
         raise MonitorError("nothing is known of this account")
     states = cases.states(desk.client, desk.keys, [a.alert_id for a in found])

@@ -172,15 +172,19 @@ class Console:
     def _api(self, parts: tuple[str, ...], query: Mapping[str, str], reader: Reader) -> Response:
         match parts:
             case ("alerts",):
+                api.only(query, *api.FILTERS)
                 return _json(200, {"alerts": api.rows(self._desk, api.filters(query), api.limit(query))})
             case ("campaigns",):
+                api.only(query, *api.FILTERS)
                 asked = api.filters(query) | {"kind": "campaign"}
                 return _json(200, {"campaigns": api.rows(self._desk, asked, api.limit(query))})
             case ("accounts",):
+                api.only(query, "limit")
                 return _json(200, {"accounts": tables.accounts(self._desk, api.limit(query))})
             case ("rules",):
                 return _json(200, {"rules": tables.rules(self._desk)})
             case ("quality",):
+                api.only(query, "weeks")
                 return _json(200, tables.quality(self._desk, tables.weeks(query), self._clock()))
             case ("alerts", name):
                 return _json(200, api.one(self._desk, reader, name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 from monitor.casework import Desk, Reader
 from monitor.evidence import RuleNote
@@ -52,7 +53,15 @@ def _options(name: str, label: str, words: Sequence[str], chosen: str) -> Markup
     return el("div", el("label", label, for_=name), el("select", options, name=name, id=name))
 
 
-def _filters(asked: Mapping[str, str], refresh: bool) -> Markup:
+def _again(query: Mapping[str, str], **changed: str | None) -> str:
+    """The address of the alerts with the same filters, and these otherwise (None: left out)."""
+    asked = {**api.filters(query), **{k: query[k] for k in ("limit", "refresh") if query.get(k)}, **changed}
+    said = urlencode({k: v for k, v in asked.items() if v is not None})
+    return f"/?{said}" if said else "/"
+
+
+def _filters(query: Mapping[str, str]) -> Markup:
+    asked, refresh = api.filters(query), bool(query.get("refresh"))
     fields = (
         ("severity", "Severity, at least", SEVERITIES),
         ("kind", "About", ALERT_KINDS),
@@ -63,7 +72,12 @@ def _filters(asked: Mapping[str, str], refresh: bool) -> Markup:
         "form",
         [_options(name, label, words, asked.get(name, "")) for name, label, words in fields],
         el("button", "Show"),
-        el("a", "Stop reloading" if refresh else "Reload every 30 s", href="/" if refresh else "/?refresh=30"),
+        [el("input", type="hidden", name=k, value=query[k]) for k in ("limit", "refresh") if query.get(k)],
+        el(
+            "a",
+            "Stop reloading" if refresh else "Reload every 30 s",
+            href=_again(query, refresh=None if refresh else "30"),
+        ),
         class_="inline",
         method="get",
         action="/",
@@ -94,23 +108,33 @@ def _listed(rows: Sequence[Mapping[str, Any]], caption: str) -> Markup:
 
 def alerts(desk: Desk, query: Mapping[str, str]) -> Page:
     """What was raised, newest first."""
-    asked = api.filters(query)
-    rows = api.rows(desk, asked, api.limit(query))
+    asked, most = api.filters(query), api.limit(query)
+    rows = api.rows(desk, asked, most)
     counts = {w: sum(r["severity"] == w for r in rows) for w in reversed(SEVERITIES)}
     waiting = sum(r["case"] == "open" and SEVERITIES.index(r["severity"]) >= 2 for r in rows)
     tiles = [el("div", el("b", number(n)), el("span", severity(w)), class_="tile") for w, n in counts.items()]
     tiles.append(el("div", el("b", number(waiting)), el("span", "medium or more, undecided"), class_="tile"))
     body: list[Child] = [
         el("div", tiles, class_="tiles"),
-        card("Filter", _filters(asked, bool(query.get("refresh")))),
-        card("Last revised first", _listed(rows, "Alerts, last revised first")),
+        card("Filter", _filters(query)),
+        card("Last revised first", _cut(query, len(rows), most), _listed(rows, "Alerts, last revised first")),
     ]
     return "Alerts", body
 
 
+def _cut(query: Mapping[str, str], shown: int, most: int) -> Markup | None:
+    """That there may be more than is shown, which the figures above then do not count."""
+    if shown < most:
+        return None
+    if most == api.LIMIT:
+        return el("p", f"These are the last {number(most)}, and all that is counted here: filter for others.")
+    more = el("a", f"Show up to {number(api.LIMIT)}", href=_again(query, limit=str(api.LIMIT)))
+    return el("p", f"These are the last {number(most)}, and all that is counted here. ", more, ".")
+
+
 def campaigns(desk: Desk) -> Page:
     """Campaigns, newest first."""
-    rows = api.rows(desk, {"kind": "campaign"}, 200)
+    rows = api.rows(desk, {"kind": "campaign"}, api.LIMIT)
     note = "Accounts that belong together by rare links, and what tests on all of them say."
     return "Campaigns", [card("Last revised first", _listed(rows, "Campaigns, last revised first"), note=note)]
 

@@ -43,6 +43,10 @@ def _structure(value: Any, marks: frozenset[str]) -> Any:
     if found is value:
         return value
     if isinstance(found, dict):
+        # What an API says when it failed is no answer of a model.
+        error = found.get("error") if found.keys() <= {"error", "type", "request_id"} else None
+        if isinstance(error, dict) and "message" in error:
+            return found
         return found if found.keys() & (marks | _MESSAGE) else value
     messages = found and all(isinstance(item, dict) and item.keys() & _MESSAGE for item in found)
     return found if messages else value

@@ -202,6 +202,8 @@ class Mapper:
         convert = converter(field, doc.as_, doc.unit, doc.zone, doc.scale)
         words, otherwise = doc.map or {}, doc.otherwise
         mapped = doc.map is not None or otherwise is not None
+        # A number among words that `map` has not may be what is wanted (an error code that is a status), a word is not.
+        closed = otherwise is not None and field.kind is Kind.CODE
         keep = field.kind not in (Kind.ID, Kind.STRING, Kind.TEXT) and doc.as_ is None and otherwise is None
 
         def give(roots: Mapping[str, Any]) -> Any:
@@ -214,6 +216,8 @@ class Mapper:
                     key = word(given)
                     if key is not None and key in words:
                         return words[key]
+                if closed:
+                    return otherwise
                 value = convert(_less(given, minus, doc, roots) if minus else given)
                 if value is not None and value != "":
                     return value

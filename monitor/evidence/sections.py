@@ -188,14 +188,14 @@ def links(bundle: Bundle) -> Markup | None:
         ]
         for f in order
     ]
-    heads = ["what is shared", "value (keyed hash)", "accounts here", "accounts in all", "rarity, bits", "who vouches"]
+    heads = ["what is shared", "which", "accounts here", "accounts in all", "rarity, bits", "who vouches"]
     total = a.get("accounts_total") or len(a["accounts"])
     return card(
         "What links them",
         plots.links(found, total),
         table(heads, rows, caption="Links with their rarity", numeric=(2, 3, 4)),
         note="A link that many share says nothing: its weight is its rarity. Links that the client chooses add no core "
-        "member by themselves. Values are hashes under your key.",
+        "member by themselves. A cohort is when its accounts were made, the rest are hashes under your key.",
         id_="links",
     )
 

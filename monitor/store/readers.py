@@ -128,6 +128,14 @@ def list_alerts(
     return [alert for alert in found.values() if wanted(alert)][:limit]
 
 
+def naming(client: redis.Redis, keys: AlertKeys, account: str, *, limit: int = 100) -> list[Alert]:
+    """Alerts that are about the account or have it among their members, newest first."""
+    return list_alerts(
+        client, keys, limit=limit,
+        wanted=lambda a: account == a.subject or account in a.members or account in a.accounts,
+    )  # fmt: skip
+
+
 @answered
 def show(client: redis.Redis, keys: AlertKeys, alert_id: str) -> Alert | None:
     """An alert as it was last written; None where it is not known (any more)."""

@@ -83,6 +83,22 @@ def current(i: int, c: dict[str, Any]) -> dict[str, Any]:
         "http.response.status_code": c["status"], "error.type": "rate_limit_exceeded" if failed else None,
         "client.address": c["ip"], "user_agent.original": c["agent"], "api_key": SECRET,
         "http.request.header.authorization": [f"Bearer {SECRET}"],
+        "gen_ai.request.choice.count": None if c["n"] == 1 else c["n"],  # as the conventions have it
+    }  # fmt: skip
+
+
+def of_litellm(i: int, c: dict[str, Any]) -> dict[str, Any]:
+    """LiteLLM's spans: the conventions, and names of its own for who called and what it cost."""
+    other = ("user.id", "gen_ai.response.id", "gen_ai.request.choice.count")
+    return {k: v for k, v in current(i, c).items() if k not in other} | {
+        "litellm.call_id": ids(i), "litellm.team.id": c["account"],
+        "litellm.organization.id": f"org-{c['account'][-1]}",
+        "litellm.api_key.hash": f"key-{c['account'][-1]}", "litellm.end_user.id": c["end_user"],
+        "litellm.cost.total": c["cost"], "gen_ai.request.n": c["n"], "gen_ai.request.reasoning_effort": c["effort"],
+        "gen_ai.openai.request.response_format": c["format"], "litellm.api_key": SECRET,
+        "gen_ai.request.logprobs": c["logprobs"], "gen_ai.request.top_logprobs": c["top_logprobs"],
+        "client.geo.country_iso_code": c["country"], "tls.client.ja4": c["ja4"],
+        "gen_ai.output.messages": None if c["answer"] is None else parts([("assistant", c["answer"])]),
     }  # fmt: skip
 
 

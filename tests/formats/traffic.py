@@ -21,6 +21,8 @@ def call(at: float, account: str, messages: list[tuple[str, str]], answer: str |
         "max": 512, "seed": 7, "stream": False, "finish": "stop", "logprobs": True, "top_logprobs": 3,
         "format": "json_schema", "effort": "high", "tools": True, "ip": "192.0.2.7", "agent": "sdk/1.4 python/3.12",
         "conversation": f"c-{account}", "end_user": "u-1", "model": "m-large", "served": "m-large-0901",
+        "n": 1, "bias": False, "project": f"proj-{account[-1]}", "country": "PT", "region": "eu-west-1",
+        "ja4": f"t13d1516h2_8daaf6152771_{account[-1] * 12}",
     } | more  # fmt: skip
 
 
@@ -31,13 +33,13 @@ CALLS = [
     call(20, "team-a", [SYSTEM, FIRST, ("assistant", "Let me look."), ("tool", "{\"open\": 3}")], "Three are open.",
          **{"in": 260, "out": 40, "latency": 2.25}),
     call(41, "team-a", [SYSTEM, ("user", "Résumé: « tout va bien » 🙂")], "Très bien.", stream=True, out=30,
-         finish="length", temperature=1.0),
+         finish="length", temperature=1.0, n=4),
     call(62, "team-b", [("user", "Write a haiku about rain.")], "Rain on the tin roof", logprobs=False, top_logprobs=0,
          tools=False, format="text", ip="198.51.100.23", end_user="u-2"),
     call(63, "team-b", [("user", "Write a haiku about snow.")], None, status=429, out=0, cached=None, reasoning=None,
          cost=0.0, finish=None, **{"in": 0}),
     call(75, "team-b", [("user", "Write a haiku about wind."), ("assistant", "Wind in the grass"), ("user", "Again.")],
-         "Wind over water", reasoning=0, tools=False, effort="low"),
+         "Wind over water", reasoning=0, tools=False, effort="low", bias=True),
     call(90, "team-b", [("user", "Write a haiku about fog.")], "Fog outside", model="m-small", served="m-small-3"),
     call(131, "team-a", [SYSTEM, ("user", "Label this ticket: password lost.")], "Account", latency=0.75),
 ]  # fmt: skip
@@ -56,9 +58,9 @@ def openai_request(c: dict[str, Any]) -> dict[str, Any]:
         "model": c["model"], "messages": [{"role": r, "content": t} for r, t in c["messages"]],
         "temperature": c["temperature"], "top_p": c["top_p"], "max_tokens": c["max"], "seed": c["seed"],
         "stream": c["stream"], "logprobs": c["logprobs"], "top_logprobs": c["top_logprobs"],
-        "reasoning_effort": c["effort"], "response_format": {"type": c["format"]}, "user": c["end_user"],
+        "reasoning_effort": c["effort"], "response_format": {"type": c["format"]}, "user": c["end_user"], "n": c["n"],
     }  # fmt: skip
-    return body | ({"tools": TOOLS} if c["tools"] else {})
+    return body | ({"tools": TOOLS} if c["tools"] else {}) | ({"logit_bias": {"50256": -100}} if c["bias"] else {})
 
 
 def openai_response(c: dict[str, Any], i: int) -> dict[str, Any] | None:
@@ -82,6 +84,7 @@ def native(i: int, c: dict[str, Any]) -> dict[str, Any]:
     record = {
         "ts": c["at"], "completed_at": c["at"] + c["latency"], "request_id": ids(i), "account_id": c["account"],
         "org_id": f"org-{c['account'][-1]}", "api_key_id": f"key-{c['account'][-1]}", "end_user_id": c["end_user"],
+        "project_id": c["project"], "country": c["country"], "region": c["region"], "n": c["n"], "ja4": c["ja4"],
         "model": c["model"], "model_served": c["served"], "operation": "chat",
         "delivery": "stream" if c["stream"] else "sync", "stream": c["stream"], "input_tokens": c["in"],
         "output_tokens": c["out"], "cached_tokens": c["cached"], "reasoning_tokens": c["reasoning"],
@@ -94,6 +97,8 @@ def native(i: int, c: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
     if chat is not c["messages"] and c["messages"][0][0] == "system":
         record["system"] = c["messages"][0][1]
+    if c["bias"]:
+        record["logit_bias"] = True
     if c["tools"]:
         record["tools"] = ["search", "python"]
     if c["answer"] is not None:

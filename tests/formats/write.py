@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from otlp import OTHER, current, events, flat, nanos, old, openinference, span, traces, value
+from otlp import OTHER, current, events, flat, nanos, of_litellm, old, openinference, span, traces, value
 from traffic import CALLS, SECRET, START, TOOLS, ids, iso, native, openai_request, openai_response
 
 HERE = Path(__file__).parent
@@ -31,7 +31,8 @@ def litellm(i: int, c: dict[str, Any]) -> dict[str, Any]:
         "metadata": {
             "user_api_key_hash": f"key-{c['account'][-1]}", "user_api_key_alias": "prod",
             "user_api_key_team_id": c["account"], "user_api_key_org_id": f"org-{c['account'][-1]}",
-            "user_api_key_user_id": "someone", "user_api_key": SECRET, "requester_ip_address": c["ip"],
+            "user_api_key_user_id": "someone", "user_api_key_project_id": c["project"], "user_api_key": SECRET,
+            "requester_ip_address": c["ip"],
             "usage_object": {
                 "prompt_tokens_details": {"cached_tokens": c["cached"]},
                 "completion_tokens_details": {"reasoning_tokens": c["reasoning"]},
@@ -74,6 +75,11 @@ def envoy_aigw(i: int, c: dict[str, Any]) -> dict[str, Any]:
         "gen_ai.provider.name": "default/openai/route/r/rule/0", "session.id": c["conversation"],
         "gen_ai.usage.input_tokens": None if failed else c["in"],
         "gen_ai.usage.output_tokens": None if failed else c["out"], "authorization": f"Bearer {SECRET}",
+        # what the documentation's example has not, and an operator may add: headers, further counts, a cost in CEL
+        "x-org-id": f"org-{c['account'][-1]}", "x-api-key-id": f"key-{c['account'][-1]}",
+        "x-end-user-id": c["end_user"],
+        "gen_ai.usage.cache_read.input_tokens": c["cached"], "gen_ai.usage.reasoning.output_tokens": c["reasoning"],
+        "gen_ai.usage.cost": c["cost"],
     }  # fmt: skip
 
 
@@ -99,11 +105,12 @@ def bedrock(i: int, c: dict[str, Any]) -> dict[str, Any]:
         "usage": {"inputTokens": c["in"], "outputTokens": c["out"], "cacheReadInputTokens": c["cached"]},
     }  # fmt: skip
     record: dict[str, Any] = {
-        "timestamp": iso(c["at"]), "accountId": f"org-{c['account'][-1]}", "region": "eu-west-1",
+        "timestamp": iso(c["at"]), "accountId": f"org-{c['account'][-1]}", "region": c["region"],
         "identity": {"arn": "arn:aws:sts::1:assumed-role/gw/x"}, "requestId": ids(i),
         "operation": "ConverseStream" if c["stream"] else "Converse", "modelId": c["model"],
         "input": {"inputContentType": "application/json", "inputBodyJson": request, "inputTokenCount": c["in"]},
-        "requestMetadata": {"account_id": c["account"]}, "schemaType": "ModelInvocationLog", "schemaVersion": "1.0",
+        "requestMetadata": {"account_id": c["account"], "end_user_id": c["end_user"]},
+        "schemaType": "ModelInvocationLog", "schemaVersion": "1.0",
     }  # fmt: skip
     if failed:
         del record["input"]["inputTokenCount"]
@@ -149,7 +156,8 @@ def portkey(i: int, c: dict[str, Any]) -> dict[str, Any]:
         "cost_currency": "USD", "request_url": "https://api.openai.com/v1/chat/completions", "request_method": "POST",
         "response_status_code": c["status"], "response_time": int(c["latency"] * 1000), "is_success": int(not failed),
         "stream_mode": str(c["stream"]).upper(), "cache_status": "DISABLED",
-        "metadata": {"_user": c["end_user"], "account_id": c["account"]},
+        "metadata": {"_user": c["end_user"], "account_id": c["account"], "session_id": c["conversation"]},
+        "organisation_id": f"org-{c['account'][-1]}", "api_key_id": f"key-{c['account'][-1]}",
         "request": {"headers": {"x-portkey-api-key": SECRET}, "body": openai_request(c)},
         "response": {"body": openai_response(c, i)},
     }  # fmt: skip
@@ -164,7 +172,8 @@ def helicone(i: int, c: dict[str, Any]) -> dict[str, Any]:
         "completion_tokens": c["out"], "prompt_cache_read_tokens": c["cached"], "reasoning_tokens": c["reasoning"],
         "cost": c["cost"], "provider": "OPENAI", "request_properties": {"Helicone-Session-Id": c["conversation"]},
         "helicone_api_key_id": f"key-{c['account'][-1]}", "request_body": openai_request(c),
-        "response_body": openai_response(c, i), "auth": SECRET,
+        "response_body": openai_response(c, i), "auth": SECRET, "organization_id": f"org-{c['account'][-1]}",
+        "country_code": c["country"],
     }  # fmt: skip
 
 
@@ -177,7 +186,8 @@ def helicone_kafka(i: int, c: dict[str, Any]) -> dict[str, Any]:
                 "id": ids(i), "userId": c["account"], "path": "/v1/chat/completions", "isStream": c["stream"],
                 "provider": "OPENAI", "requestCreatedAt": iso(c["at"]), "model": c["model"],
                 "heliconeApiKeyId": f"key-{c['account'][-1]}",
-                "properties": {"Helicone-Session-Id": c["conversation"]},
+                "properties": {"Helicone-Session-Id": c["conversation"]}, "countryCode": c["country"],
+                "organizationId": f"org-{c['account'][-1]}",
             },
             "response": {
                 "id": f"resp-{i}", "status": c["status"], "delayMs": int(c["latency"] * 1000),
@@ -197,6 +207,15 @@ def cloudflare_aig(i: int, c: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def cloudflare_whole(i: int, c: dict[str, Any]) -> dict[str, Any]:
+    """A log of the REST API with its bodies, which are fetched one by one."""
+    metadata = {"account_id": c["account"], "country": c["country"]}
+    return cloudflare_aig(i, c) | {
+        "gateway_id": c["project"], "user_agent": c["agent"], "request": json.dumps(openai_request(c)),
+        "response": json.dumps(openai_response(c, i)), "metadata": metadata,
+    }  # fmt: skip
+
+
 def sglang(i: int, c: dict[str, Any]) -> dict[str, Any]:
     reason: dict[str, Any] = {"type": c["finish"] or "abort"}
     if c["answer"] is None:
@@ -206,14 +225,19 @@ def sglang(i: int, c: dict[str, Any]) -> dict[str, Any]:
         "timestamp": iso(c["at"] + c["latency"], ""), "event": "request.finished", "rid": ids(i),
         "obj": {
             "text": prompt, "model": c["model"], "stream": c["stream"], "return_logprob": c["logprobs"],
-            "top_logprobs_num": c["top_logprobs"], "custom_labels": {"account_id": c["account"]},
-            "sampling_params": {"temperature": c["temperature"], "top_p": c["top_p"], "max_new_tokens": c["max"]},
+            "top_logprobs_num": c["top_logprobs"],
+            "custom_labels": {"account_id": c["account"], "end_user_id": c["end_user"]},
+            "sampling_params": {
+                "temperature": c["temperature"], "top_p": c["top_p"], "max_new_tokens": c["max"], "n": c["n"],
+                "sampling_seed": c["seed"], "json_schema": "{}" if c["format"] == "json_schema" else None,
+                "logit_bias": {"50256": -100} if c["bias"] else None,
+            },
         },
         "out": {
             "text": c["answer"],
             "meta_info": {
                 "id": ids(i), "finish_reason": reason, "prompt_tokens": c["in"], "completion_tokens": c["out"],
-                "cached_tokens": c["cached"], "e2e_latency": c["latency"],
+                "cached_tokens": c["cached"], "reasoning_tokens": c["reasoning"], "e2e_latency": c["latency"],
             },
         },
     }  # fmt: skip
@@ -227,6 +251,7 @@ def lines(name: str, records: list[Any]) -> None:
 def main() -> None:
     every = list(enumerate(CALLS))
     lines("native", [native(i, c) for i, c in every])
+    lines("otlp_litellm", [traces([span(i, c, of_litellm(i, c)) for i, c in every])])
     now = [span(i, c, current(i, c)) for i, c in every]
     lines("otlp", [traces([*now[:3], OTHER]), traces(now[3:]), traces([OTHER])])
     lines("otlp_old", [traces([span(i, c, *old(i, c)) for i, c in every])])
@@ -255,6 +280,7 @@ def main() -> None:
     lines("helicone", [helicone(i, c) for i, c in every])
     lines("helicone_kafka", [helicone_kafka(i, c) for i, c in every])
     lines("cloudflare_aig", [{"result": [cloudflare_aig(i, c) for i, c in every], "success": True}])
+    lines("cloudflare_aig_whole", [cloudflare_whole(i, c) for i, c in every])
     received = {"timestamp": iso(START, ""), "event": "request.received", "rid": "x", "obj": {}}
     lines("sglang", [received, *(sglang(i, c) for i, c in every)])
 

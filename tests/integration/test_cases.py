@@ -424,6 +424,17 @@ def test_from_alert_to_appeal_to_verdicts_by_command(shell: Path, sink: RedisSin
     assert json.loads(said)["history"][0]["at"] == parse_time("2026-01-05T20:00:00+00:00")
 
 
+def test_who_acquits_an_account_hears_what_still_holds_it(shell: Path, sink: RedisSink) -> None:
+    sink.send([lone(1), campaign(3, accounts=["a-1", "a-7"])])
+    why = ["--by", "noah", "--why", "agreement 17"]
+    code, said = run("alerts", "false-positive", lone().alert_id, *why)
+    assert code == 0
+    assert f"a-1 is still held by {incident(campaign().alert_id)}" in said
+    assert "'verdict': 'restrict'" in run("alerts", "verdict", "a-1")[1]
+    assert "still held" not in run("alerts", "false-positive", campaign().alert_id, *why)[1]
+    assert "nothing is held" in run("alerts", "verdict", "a-1")[1]
+
+
 def test_report_out_of_redis_notes_who_read_it(shell: Path, sink: RedisSink, client: redis.Redis) -> None:
     sink.send([campaign(1), campaign(2), lone(1, 2)])
     decide(client, lone(1, 2), "false_positive")
@@ -439,6 +450,14 @@ def test_report_out_of_redis_notes_who_read_it(shell: Path, sink: RedisSink, cli
     assert run("alerts", "show", campaign().alert_id)[0] == 0
     assert [(r.action, r.case) for r in cases.readings(client, KEYS)][:3] == [
         ("show", campaign().alert_id), ("show", "nobody"), ("report", campaign().alert_id)]  # fmt: skip
+    by_file = ["--file", "alerts.ndjson"]
+    (shell / "alerts.ndjson").write_bytes(b"".join(msgspec.json.encode(a) + b"\n" for a in (campaign(2), lone(1, 2))))
+    names = (campaign().alert_id, "camp-7f3a", incident(campaign().alert_id), accounts(1)[0])
+    for where in ([], by_file):  # by its id, its subject, what support quotes, and a member
+        found = [json.loads(run("alerts", "show", name, "--json", *where)[1]) for name in names]
+        assert [(a["alert_id"], a["revision"]) for a in found] == [(campaign().alert_id, 2)] * 4
+        assert json.loads(run("alerts", "show", lone(1, 2).subject, "--json", *where)[1])["kind"] == "account"
+    assert run("alerts", "show", "nobody", *by_file)[0] == 1
     last = cases.readings(client, KEYS)[0]
     code, said = run("readings", "--json")
     assert json.loads(said)[0] == msgspec.to_builtins(last)

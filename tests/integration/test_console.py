@@ -138,6 +138,7 @@ def test_the_api_gives_rows_and_whole_alerts(console: Serving, client: redis.Red
     assert (known["verdict"], known["alerts"][0]["tier"]) == (None, "peripheral")  # type: ignore[index]
     assert {r.action for r in cases.readings(client, KEYS)} == {"api", "account"}
     for path, status in (("/v1/alerts?severity=huge", 400), ("/v1/alerts?limit=0", 400), ("/v1/alerts/nobody", 404),
+                         ("/v1/alerts?severty=high", 400), ("/v1/quality?week=3", 400), ("/v1/accounts?kind=x", 400),
                          ("/v1/accounts/nobody", 404), ("/v1/nothing", 404)):  # fmt: skip
         answer = console.ask(path, **bearer(TOKEN))
         assert (answer.status, set(json.loads(answer.body))) == (status, {"error"})
@@ -203,6 +204,15 @@ def test_every_page_is_there_for_who_signed_in_and_for_nobody_else(console: Serv
         assert all(a.get("id") in labelled for a in fields)
     for link in {link for path in PATHS for link in Page(console.ask(path).text).links() if link.startswith("/")}:
         assert console.ask(link).status == 200, link
+
+
+def test_reloading_keeps_the_filter_and_says_how_much_is_shown(console: Serving) -> None:
+    console.sign_in()
+    page = Page(console.ask("/?severity=low&kind=account&limit=1").text)
+    assert "These are the last 1, and all that is counted here" in page.text
+    assert {"/?severity=low&kind=account&limit=1&refresh=30", "/?severity=low&kind=account&limit=1000"} <= page.links()
+    assert "all that is counted here" not in console.ask("/?severity=low").text
+    assert "/?severity=low" in Page(console.ask("/?severity=low&refresh=30").text).links()
 
 
 def test_a_session_ends_and_can_not_be_made_up(filled: str) -> None:

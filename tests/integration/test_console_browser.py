@@ -154,3 +154,40 @@ def test_plots_have_words_and_pages_have_landmarks(console: Serving, chromium: C
     assert len(images) >= 6
     assert all(len(name) > 20 for name in images)
     assert [name for role, name in roles if role in ("button", "link", "textbox") and not name] == []
+
+
+HOSTILE = "<script>document.title='pwned'</script>\"'\u202e&amp;\t🙂" + "W" * 200
+
+
+def test_a_thousand_alerts_with_hostile_names_stay_one_page_of_text(
+    redis_url: str, chromium: Callable[..., Chromium]
+) -> None:
+    """On a telephone: nothing runs, nothing is too wide, and what is not shown is said and one link away."""
+    sink = RedisSink(RedisOptions(url=redis_url))
+    sink.send([
+        lone(1, i, subject=f"{HOSTILE}{i}"[-250:], accounts=[f"{HOSTILE}{i}"[-250:]], rules=[HOSTILE, "trace-harvest"])
+        for i in range(999)
+    ] + [campaign(1, subject=HOSTILE)])  # fmt: skip
+    sink.close()
+    page = chromium()
+    page.call("Emulation.setDeviceMetricsOverride", width=360, height=800, deviceScaleFactor=1, mobile=False)
+    with Serving(settings(redis_url)) as console:
+        sign_in(page, console)
+        shown = "document.querySelectorAll('tbody tr').length"
+        assert page.js(shown) == 100
+        more = page.js("[...document.querySelectorAll('main a')].find(a => a.href.includes('limit=')).textContent")
+        assert more == "Show up to 1,000"
+        page.js("[...document.querySelectorAll('main a')].find(a => a.href.includes('limit=')).click()")
+        page.loaded()
+        assert page.js(shown) == 1_000
+        assert page.js("document.scripts.length") == 0
+        assert page.js("document.documentElement.scrollWidth") <= 360
+        assert page.js("document.querySelector('main').textContent.includes('filter for others')")
+        link = page.js("[...document.querySelectorAll('tbody a.id')].at(-1).textContent")
+        page.js("[...document.querySelectorAll('tbody a.id')].at(-1).click()")
+        page.loaded()
+        assert link in page.js("document.querySelector('main').textContent")
+        assert page.js("document.documentElement.scrollWidth") <= 360
+        assert page.js("document.title").startswith("INC-")
+        complaints = [text for text in page.console if "401" not in text]
+        assert complaints == [], "a script that the policy had to stop would stand here"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import datetime
 
 import numpy as np
 import polars as pl
@@ -12,6 +13,7 @@ from campaign_world import FIRST, STEP_MS, Act, blob, campaign, people
 from monitor.campaigns import COLUMNS, CampaignOptions, CampaignStage, Candidates, StepBlob
 from monitor.campaigns.calibrate import ENOUGH, RANKED, ranks
 from monitor.campaigns.graph import surprise
+from monitor.campaigns.kinds import COHORT_MS
 from monitor.campaigns.registry import Registry
 from monitor.campaigns.sync import activity, observed_and_expected
 from monitor.features.campaign_catalogue import CAMPAIGN
@@ -62,6 +64,22 @@ def test_a_campaign_is_found_and_nobody_else() -> None:
     assert row["harvest_share"] == pytest.approx(0.75)
     assert row["link_groups"] == 5  # payment, network, creation, software, template
     assert tiers(found, "core") == {f"c{i:04d}" for i in range(12)}
+
+
+def test_a_cohort_is_shown_as_the_time_in_which_its_accounts_were_made() -> None:
+    acts = campaign(12)
+    for i, act in enumerate(acts):
+        act.created_days += i / 60  # over four and a half hours
+    made = [FIRST * STEP_MS - act.created_days * 86_400_000 for act in acts]
+    found = judged(people(400) + acts)
+    (links,) = (f.links for f in found.findings.values())
+    cohorts = [link for link in links if link["kind"] == "creation_cohort"]
+    assert any(link["accounts"] == len(acts) for link in cohorts)
+    for link in cohorts:
+        begin, end = (datetime.fromisoformat(at).timestamp() * 1000 for at in str(link["value"]).split("/"))
+        assert end - begin == COHORT_MS
+        assert sum(begin <= at < end for at in made) == link["accounts"]
+    assert {link["kind"] for link in links if len(str(link["value"])) == 16} >= {"payment", "egress_prefix"}
 
 
 def test_ordinary_people_are_no_candidate() -> None:

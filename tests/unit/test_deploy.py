@@ -45,7 +45,7 @@ def test_each_test_that_the_threat_model_names_is_there() -> None:
         assert f"\n  {name.split('.')[1]}:" in example, name
 
 
-PROFILES = {"core", "kafka", "obs", "demo", "gpu"}
+PROFILES = {"core", "kafka", "obs", "demo", "gpu", "drill"}
 
 
 def running(compose: dict[str, Any], *profiles: str) -> set[str]:
@@ -66,9 +66,12 @@ def test_profiles_choose_what_runs(compose: dict[str, Any]) -> None:
     assert running(compose, "obs") == {"prometheus", "grafana"}
     everything = {"kafka", "topics", "redis", "monitor", "console", "producer", "prometheus", "grafana"}
     assert running(compose, "demo") == everything
+    assert running(compose, "drill") == {"drill"}
     for profile in PROFILES:
         here = running(compose, profile)
         for name in here:
+            image = compose["services"][name]["image"]
+            assert ("build" in compose["services"][name]) == image.startswith("abuse-monitor"), f"who builds {image}?"
             waits = compose["services"][name].get("depends_on", {})
             needed = {other for other, how in waits.items() if how.get("required", True)}
             assert needed <= here, f"{name} under --profile {profile}"
@@ -87,6 +90,20 @@ def test_the_gpu_s_monitor_takes_the_other_s_place(compose: dict[str, Any], tmp_
     assert gpu["build"]["target"] in targets()
     assert compose["services"]["monitor"]["build"]["target"] in targets()
     assert gpu["ports"] == compose["services"]["monitor"]["ports"]
+
+
+def test_the_drill_has_what_it_needs_and_is_scraped_where_it_runs(compose: dict[str, Any], tmp_path: Path) -> None:
+    drill = compose["services"]["drill"]
+    (tmp_path / "monitor-key").write_text("0123456789abcdef" * 4)
+    settings = load_settings(None, {**docker_env(), **environment(drill, tmp_path)})
+    assert list(settings.missing_for_run()) == []
+    assert settings.http.host == "0.0.0.0"
+    assert drill["ports"] == [f"127.0.0.1:{DRILL_PORT}:{DRILL_PORT}"]
+    assert f":{DRILL_PORT}/healthz" in drill["healthcheck"]["test"][-1]
+    assert [volume.split(":")[1] for volume in drill["volumes"]] == [docker_env()["NUMBA_CACHE_DIR"]], "no state"
+    jobs = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())["scrape_configs"]
+    (scraped,) = (job["dns_sd_configs"] for job in jobs if job["job_name"] == "abuse-monitor-drill")
+    assert scraped == [{"names": ["drill"], "type": "A", "port": DRILL_PORT}]
 
 
 def test_services_are_pinned_bounded_and_on_loopback(compose: dict[str, Any]) -> None:

@@ -101,7 +101,7 @@ def test_what_is_posted_is_what_the_native_log_says_without_its_text(served):
     values = [row.value for row in target.rows]
     assert all(b"haiku" not in v and b"192.0.2.7" not in v and b"sdk/1.4" not in v for v in values)
     posted = foreign.events_of(foreign.decoded("native", values).frame)
-    wanted = foreign.events_of(foreign.decoded("native", foreign.lines("native")).frame)
+    wanted = foreign.events_of(foreign.decoded("native", foreign.native_of("litellm")).frame)
     assert foreign.same(posted, wanted) == []
     assert [row.account for row in target.rows][:2] == ["team-a", "team-a"]
     assert {row.arrived_ms for row in target.rows} == {int(NOW * 1000)}

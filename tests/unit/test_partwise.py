@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import pickle
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from alert_rows import an_alert
 
+from monitor.backtest import Tally
 from monitor.engines import Local, engine_of
 from monitor.errors import BadInput, NothingReadable
 from monitor.offline import backtest_files
@@ -79,10 +82,21 @@ def test_tasks_give_the_alerts_and_the_summary_of_one_process(world: Path, tmp_p
     assert {k: v for k, v in summary.items() if k not in CHANGES_WITH_THE_CLOCK} == {
         k: v for k, v in said.items() if k not in CHANGES_WITH_THE_CLOCK
     }
+    # the summary counts what the file's newest revisions say
+    newest = {a["alert_id"]: a for a in sorted(whole, key=key)}
+    assert said["alerts"]["total"] == len(newest)
+    assert said["alerts"]["severity"] == Counter(a["severity"] for a in newest.values())
+    assert said["alerts"]["hypothesis"] == Counter(a["hypothesis"] for a in newest.values())
     # the warm-up was mute in every task, and for the campaigns
     begins = msgspec.json.decode((world / "late.ndjson").read_bytes().split(b"\n")[0])["ts"]
     assert min(a["revised_at"] for a in parts if a["kind"] == "account") >= begins - 60
     assert min(a["revised_at"] for a in parts if a["kind"] == "campaign") >= begins - 60
+
+
+def test_an_alert_that_opened_low_and_ended_high_counts_as_high() -> None:
+    tally = Tally()
+    tally.add([an_alert(0, 2, severity="high"), an_alert(0, 1, severity="low"), an_alert(1, 1, severity="low")])
+    assert (len(tally), tally.revisions, tally.severity) == (2, 3, {"high": 1, "low": 1})
 
 
 def test_what_cannot_be_cut_is_refused(world: Path, tmp_path: Path) -> None:
