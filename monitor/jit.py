@@ -24,8 +24,11 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, cast, overload
 
 import numba
+import numpy as np
+import numpy.typing as npt
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_Number = TypeVar("_Number", bound=np.generic)
 _APP: Final = "api-abuse-monitor"
 _KEPT_CACHES: Final = 8  # old digests left beside the current one; a cache of all kernels is about 5 MB
 
@@ -123,6 +126,13 @@ def njit(
             return cast(_F, numba.njit(cache=False, **options)(fn))
 
     return wrap if function is None else wrap(function)
+
+
+def sealed(array: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
+    """A contiguous view that can't be written: a kernel that only reads is compiled once, whoever made the array."""
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view
 
 
 _warmups: dict[str, Callable[[], None]] = {}

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from monitor.jit import njit
+from monitor.jit import njit, sealed
 
 _U64 = npt.NDArray[np.uint64]
 _I64 = npt.NDArray[np.int64]
-_Number = TypeVar("_Number", np.uint64, np.int64)
 _SMALLEST = 1 << 12
 _FULL, _ROOMY = 0.7, 0.55
 """Load at which a table is made anew, and the most that it then has: a probe looks at six slots at the worst of it.
@@ -106,9 +105,8 @@ class KeyTable:
         seen, old, new = np.zeros(n, np.uint8), np.zeros(n, np.uint64), np.zeros(n, np.uint8)
         ledger = self._ledgers.setdefault(partition, _Ledger())
         ledger.reserve(n)
-        # polars gives arrays that can't be written: of one type throughout, or the kernel is compiled for each
         used, lost = _probe(
-            _sealed(keys), _sealed(values), _sealed(times), partition, self.horizon_ms, self.most, self._table,
+            sealed(keys), sealed(values), sealed(times), partition, self.horizon_ms, self.most, self._table,
             ledger.times, ledger.counts, ledger.state, seen, old, new,
         )  # fmt: skip
         self._used += used
@@ -165,13 +163,6 @@ class KeyTable:
         self._table = _Table.of(size)
         _insert(kept, self._table)
         self._used = len(kept.keys)
-
-
-def _sealed(array: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
-    """A view that can't be written."""
-    view = np.ascontiguousarray(array).view()
-    view.flags.writeable = False
-    return view
 
 
 @njit

@@ -225,7 +225,8 @@ def _masked(name: str, values: npt.NDArray[np.generic], known: npt.NDArray[np.bo
 def warm_plain() -> None:
     """Compile the kernels by one record."""
     made = read_plain(
-        [b'{"ts":1750000000.25,"request_id":"r\\n","account_id":"a","model":"m","input_tokens":1,"output_tokens":1,'
-         b'"status":200,"tools":["a"]}'], 1 << 20,
+        [b'{"ts":1750000000.25,"request_id":"r","account_id":"a","model":"m","input_tokens":1,"output_tokens":1,'
+         b'"status":200,"tools":["a"],"prompt":"a\\n"}'], 1 << 20,
     )  # fmt: skip
+    assert len(made.rows) == 1, "the record is not plain: its kernels would compile amid the first batch"
     made.series()

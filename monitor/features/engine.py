@@ -348,6 +348,7 @@ def _warm() -> None:
     }  # fmt: skip
     schema = {**EVENT_SCHEMA, "tick": pl.Int64()}
     engine.update(pl.DataFrame([{name: row.get(name) for name in schema}], schema=schema), {0: 0})
+    engine.make_room(len(engine.minute.slot) + 1)  # what expired is dropped first
     blob = engine.dump(0)
     engine.drop(0)
     engine.load(0, blob)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from river.anomaly import HalfSpaceTrees
 
-from monitor.jit import njit, warmup
+from monitor.jit import njit, sealed, warmup
 from monitor.score.blob import BadBlob
 
 F32 = npt.NDArray[np.float32]
@@ -89,7 +89,8 @@ class Snapshot:
     def score(self, rows: F32) -> F64:
         """river's ``score_one`` of each row [n, features], high is unusual. NaN in a row reads as 0.5."""
         out = np.empty(len(rows))
-        _score(rows, self.feature, self.threshold, self.mass, self.window, self.height, out)
+        forest = (sealed(self.feature), sealed(self.threshold), sealed(self.mass))
+        _score(sealed(rows), *forest, self.window, self.height, out)
         return out
 
     def dump(self) -> dict[str, Any]:

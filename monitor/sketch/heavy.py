@@ -365,6 +365,7 @@ def warm_heavy() -> None:
         stage.plan(np.zeros(1, np.int32), one + t, texts, texts, texts, one)
         stage.commit()
     counter = Counter()
+    stage._count(texts, np.ones(1, np.uint8), 0, counter)
     counter.counts[:3] = 1
     counter.keys[:3] = np.arange(1, 4, dtype=np.uint64)
     purge(counter.keys, counter.counts, counter.numbers)

@@ -171,7 +171,7 @@ def sketch(
         words.scan(texts.data, offsets, chosen, keys)
         print_rows(
             chosen, keys, words.w_hash, words.w_flag, words.w_at, words.m_hash, words.m_flag, words.m_at, words.counts,
-            bool(want & PRINTS), made.hashes[start:stop, 1:], made.minhash[start:stop],
+            bool(want & PRINTS), made.hashes[start:stop], made.minhash[start:stop],
         )  # fmt: skip
         if known is not None:
             item_rows(
@@ -250,4 +250,5 @@ def warm_kernels() -> None:
     keys = np.arange(1, 28, 2, dtype=np.uint64)
     data = np.frombuffer(bytearray(b"one two three four five"), np.uint8)
     texts = Texts(data, np.array([0, len(data)], np.int64), np.ones(1, np.uint8))
-    sketch(texts, texts.valid, PRINTS | SCALARS, keys, build(keys), NO_GRAMS, no_filters(keys[:4].copy()))
+    gram = np.ones(1, np.uint64)
+    sketch(texts, texts.valid, PRINTS | SCALARS, keys, build(keys), gram, no_filters(keys[:4].copy()))

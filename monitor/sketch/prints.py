@@ -161,7 +161,7 @@ def print_rows(
     m_hash: U64Array, m_flag: U8Array, m_at: I64Array, counts: I64Array, similar: bool,
     hashes: U64Array, bins: U8Array,
 ) -> None:  # fmt: skip
-    """Of each ``wanted`` row: ``hashes[r]`` = skeleton and, if ``similar``, prefix, tail, SimHash; and ``bins``.
+    """Of each ``wanted`` row: ``hashes[r, 1:]`` = skeleton and, if ``similar``, prefix, tail, SimHash; and ``bins``.
 
     A row without a word keeps what it has.
     """
@@ -174,10 +174,10 @@ def print_rows(
         else:
             words, flags = w_hash[w_at[r] : w_at[r + 1]], w_flag[w_at[r] : w_at[r + 1]]
         n = len(words)
-        hashes[r, 0] = sip_words(keys[K_TEXT0], keys[K_TEXT1], words, 0, n)
+        hashes[r, 1] = sip_words(keys[K_TEXT0], keys[K_TEXT1], words, 0, n)
         if similar:
-            hashes[r, 1], hashes[r, 2] = edges(words, flags, n, keys)
-            hashes[r, 3] = simhash(words, n, keys, planes)
+            hashes[r, 2], hashes[r, 3] = edges(words, flags, n, keys)
+            hashes[r, 4] = simhash(words, n, keys, planes)
             minhash(words, flags, n, keys, lowest, bins[r])
 
 
