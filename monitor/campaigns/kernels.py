@@ -17,8 +17,9 @@ I32 = npt.NDArray[np.int32]
 U64 = npt.NDArray[np.uint64]
 U8 = npt.NDArray[np.uint8]
 
-A_GROUP = 3
+A_GROUP = np.array([8 if name == "template" else 3 for name in GROUPS], np.int64)
 """Values of a group that an account brings into pairs, the rarest ones: the number of pairs stays linear."""
+_MOST = int(A_GROUP.max())
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _SPREAD = np.uint64(0xC2B2AE3D27D4EB4F)
 _PAIRS_A_LINK = 2
@@ -112,21 +113,21 @@ def counted(ids: I32, groups: int, count: I32) -> I32:
 
 @njit
 def _rarest(start: int, end: int, key: I64, df: I64, group: I64, chosen: I64, filled: I64) -> None:
-    """The ``A_GROUP`` rarest keys of each group among links [start, end), into ``chosen`` [groups, A_GROUP]."""
+    """The ``A_GROUP`` rarest keys of each group among links [start, end), into ``chosen`` [groups, _MOST]."""
     filled[:] = 0
     for i in range(start, end):
         k = key[i]
         g = group[k]
-        n = filled[g]
+        n, most = filled[g], A_GROUP[g]
         # insertion by (df, key): few values, and the order must not depend on anything else
-        j = n if n < A_GROUP else A_GROUP
+        j = n if n < most else most
         while j > 0 and (df[chosen[g, j - 1]] > df[k] or (df[chosen[g, j - 1]] == df[k] and chosen[g, j - 1] > k)):
-            if j < A_GROUP:
+            if j < most:
                 chosen[g, j] = chosen[g, j - 1]
             j -= 1
-        if j < A_GROUP:
+        if j < most:
             chosen[g, j] = k
-            if n < A_GROUP:
+            if n < most:
                 filled[g] = n + 1
 
 
@@ -137,7 +138,7 @@ def _visit(
 ) -> int:  # fmt: skip
     """Each account's pairs of two groups, one attested: mark them in ``counters``, or count or write those whose
     counter says that they may repeat. Returns how many."""
-    chosen, filled = np.zeros((groups, A_GROUP), np.int64), np.zeros(groups, np.int64)
+    chosen, filled = np.zeros((groups, _MOST), np.int64), np.zeros(groups, np.int64)
     total, start, n = 0, 0, len(account)
     mask = np.uint64(len(counters) - 1)
     for end in range(1, n + 1):
