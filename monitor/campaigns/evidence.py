@@ -45,7 +45,7 @@ def witnesses(
 ) -> Witnesses:  # fmt: skip
     """``groups`` has ``group`` and ``account`` (UInt32); ``seen_step`` [accounts] is the step in which an account was
     first seen; ``day_steps`` steps make a day."""
-    frame = groups.join(shared.rows, on="account", how="inner")
+    frame = groups.join(shared.of(groups["account"].to_numpy()), on="account", how="inner")
     frame = frame.with_columns(seen=pl.Series(seen_step).gather(frame["account"]))
     sizes = frame.lazy().group_by("group").agg(tenants=pl.col("tenant").n_unique().cast(pl.Int64))
     enough = (pl.col("held") >= LEAST_SHARED) | (pl.col("kind").is_in(_EXACT) & (pl.col("held") >= 2))

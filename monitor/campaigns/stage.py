@@ -148,7 +148,7 @@ class CampaignStage:
         found = components(shared, tenant, n, options.margin_bits)
         groups = [
             g for g in _members(found.label, found.count) if len(np.unique(tenant[g])) >= options.least_tenants
-            or bool((shared.kind[shared.key[np.isin(shared.account, g)]] == _BLOB).any())
+            or bool((shared.of(g)["kind"] == _BLOB).any())
         ]  # fmt: skip
         values = values_of(groups, shared, tenant)
         before = np.array([a for c in self.registry.campaigns.values() for a in c.accounts], np.int64)
