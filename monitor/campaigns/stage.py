@@ -33,9 +33,9 @@ I64 = npt.NDArray[np.int64]
 _DAY_MS = 86_400_000
 _BLOB = CODE["reasoning_blob"]
 NEW_MODEL_MS = 3 * _DAY_MS
+"""How long a model counts as new."""
 _SMALL = 100_000
 """Links up to which a rebuild (20 microseconds a link) is cheap whenever it comes."""
-"""How long a model counts as new."""
 
 
 @dataclass(frozen=True, slots=True)
