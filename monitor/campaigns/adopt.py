@@ -51,7 +51,8 @@ def values_of(groups: Sequence[I64], shared: Shared, tenant: npt.NDArray[np.int3
     size = np.array([len(np.unique(tenant[g])) for g in groups], np.float64)
     accounts = pl.DataFrame({"campaign": numbers, "account": np.concatenate(groups).astype(np.uint32)})
     held = (
-        shared.rows.lazy().join(accounts.lazy(), on="account", how="inner").group_by("campaign", "key")
+        shared.of(np.concatenate(groups)).lazy().join(accounts.lazy(), on="account", how="inner")
+        .group_by("campaign", "key")
         .agg(held=pl.col("tenant").n_unique().cast(pl.Int64), kind=pl.col("kind").first())
         .filter((pl.col("held") >= LEAST_SHARED) | (pl.col("kind").is_in(_EXACT) & (pl.col("held") >= 2)))
         .sort("campaign", "key").collect(engine="in-memory")
@@ -100,14 +101,13 @@ def latecomers(
 
     ``before``: accounts that belonged to a campaign at the last rebuild.
     """
-    keys = pl.DataFrame({"kind": shared.kind, "value": shared.value}, schema={"kind": pl.UInt8(), "value": pl.UInt64()})
-    told = keys.with_row_index("key").join(values, on=["kind", "value"], how="semi")["key"].to_numpy()
-    known = np.zeros(len(keys), np.bool_)
-    known[told] = True
-    # only links that a campaign has too: of all links a frame and a join took 180 MB at 66,000 accounts
-    rows = np.flatnonzero((found.label[shared.account] < 0) & known[shared.key])
+    _, rows = _holding(values.filter(pl.col("bits") > 0), shared)
+    rows = rows[found.label[shared.account[rows]] < 0]
     key = shared.key[rows]
-    free = keys[key].with_columns(account=pl.Series(shared.account[rows].astype(np.uint32)))
+    free = pl.DataFrame(
+        {"account": shared.account[rows].astype(np.uint32), "kind": shared.kind[key], "value": shared.value[key]},
+        schema={"account": pl.UInt32(), "kind": pl.UInt8(), "value": pl.UInt64()},
+    )
     joined = adopted(values, free, margin_bits, before)
     group = np.where(found.label >= 0, _NOBODYS, _FREE)
     for number, members in enumerate(groups):
@@ -127,13 +127,12 @@ def paired(values: pl.DataFrame, shared: Shared, group: I64, threshold_bits: flo
         (pl.col("bits") >= OWN_BITS) & (pl.col("held") >= OWN_SHARE * shared.tenants * 2.0 ** pl.col("prior"))
         & (pl.col("kind").is_in(_ATTESTED) | hers)
     )  # fmt: skip
-    table = pl.DataFrame(
-        {"key": np.arange(len(shared.kind)), "value": shared.value, "kind": shared.kind},
-        schema={"key": pl.UInt32(), "value": pl.UInt64(), "kind": pl.UInt8()},
-    )
-    keyed = own.lazy().join(table.lazy(), on=["kind", "value"], how="inner").select("campaign", "key", "kind", "df")
+    keyed, rows = _holding(own, shared)
+    account = shared.account[rows]
     links = (
-        shared.rows.lazy().select("account", "tenant", "key").join(keyed, on="key", how="inner")
+        pl.DataFrame({"account": account.astype(np.uint32), "tenant": shared.tenant[account],
+                      "key": shared.key[rows].astype(np.uint32)})
+        .lazy().join(keyed.lazy().select("campaign", "key", "kind", "df"), on="key", how="inner")
         .with_columns(attested=pl.col("kind").is_in(_ATTESTED))
     )  # fmt: skip
     whose = pl.DataFrame(
@@ -161,16 +160,24 @@ def paired(values: pl.DataFrame, shared: Shared, group: I64, threshold_bits: flo
     )  # fmt: skip
 
 
+def _holding(values: pl.DataFrame, shared: Shared) -> tuple[pl.DataFrame, I64]:
+    """``values`` that are among those shared now, with their ``key``; and the rows of the links to one of them."""
+    table = pl.DataFrame(
+        {"key": np.arange(len(shared.kind)), "value": shared.value, "kind": shared.kind},
+        schema={"key": pl.UInt32(), "value": pl.UInt64(), "kind": pl.UInt8()},
+    )
+    keyed = values.join(table, on=["kind", "value"], how="inner")
+    asked = np.zeros(len(shared.kind), np.bool_)
+    asked[keyed["key"].to_numpy()] = True
+    return keyed, np.flatnonzero(asked[shared.key])
+
+
 def shared_of(values: pl.DataFrame, links: pl.DataFrame, tenant: npt.NDArray[np.int32], tenants: int) -> Shared:
     """``links`` of some accounts in ``values``, in the form that the whole graph has them in."""
     table = values.select("kind", "value", "df").unique().sort("kind", "value").with_row_index("key")
-    rows = (
-        links.with_columns(tenant=pl.Series(tenant).gather(links["account"]))
-        .join(table, on=["kind", "value"], how="inner").sort("account", "key")
-        .select("account", "key", "kind", "df", "tenant", "count", "first")
-    )  # fmt: skip
+    links = links.join(table, on=["kind", "value"], how="inner").sort("account", "key")
     return Shared(
-        rows, rows["account"].to_numpy().astype(np.int64), rows["key"].to_numpy().astype(np.int64),
+        links["account"].to_numpy().astype(np.int32), links["key"].to_numpy().astype(np.int32), np.arange(len(links)),
         table["kind"].to_numpy().astype(np.int64), table["value"].to_numpy(), table["df"].to_numpy().astype(np.int64),
-        tenants,
+        tenant, tenants, links,
     )  # fmt: skip

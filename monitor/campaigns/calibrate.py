@@ -44,15 +44,18 @@ def calibration_groups(shared: Shared, label: npt.NDArray[np.int64], most: int, 
     kept = order[usable[order]]
     rank = np.full(len(shared.df), -1, np.int64)
     rank[kept] = np.arange(len(kept))
-    rows = (label[shared.account] < 0) & (rank[shared.key] >= 0)
-    frame = pl.DataFrame({"group": rank[shared.key[rows]], "account": shared.account[rows].astype(np.uint32)})
-    sizes = frame.lazy().group_by("group").agg(n=pl.len()).filter(pl.col("n") >= LEAST_SHARED).sort("group").head(most)
-    numbered = sizes.with_row_index("number")
-    return (
-        frame.lazy().join(numbered, on="group", how="inner")
-        .select(group=pl.col("number").cast(pl.UInt32), account=pl.col("account"))
-        .sort("group", "account").collect(engine="in-memory")
-    )  # fmt: skip
+    rows = np.flatnonzero((rank >= 0)[shared.key])
+    rows = rows[label[shared.account[rows]] < 0]
+    group = rank[shared.key[rows]]
+    enough = np.flatnonzero(np.bincount(group, minlength=len(kept)) >= LEAST_SHARED)[:most]
+    number = np.full(len(kept), -1, np.int64)
+    number[enough] = np.arange(len(enough))
+    rows, group = rows[number[group] >= 0], number[group]
+    frame = pl.DataFrame(
+        {"group": group[group >= 0], "account": shared.account[rows]},
+        schema={"group": pl.UInt32(), "account": pl.UInt32()},
+    )
+    return frame.sort("group", "account")
 
 
 ENOUGH = 300

@@ -21,6 +21,7 @@ OF_GROUP, APART_BITS = 0.8, 5.0
 """So does an attested one that this share of the group's tenants hold, if a stranger is that many bits less likely to
 hold it: two campaigns that rent at one host share an address prefix, and neither has most of it."""
 I64 = npt.NDArray[np.int64]
+I32 = npt.NDArray[np.int32]
 _GROUP = np.array([kind.group_code for kind in KINDS], np.int64)
 _ATTESTED = np.array([kind.attested and kind.family != "replay" for kind in KINDS], np.bool_)
 _EXACT = np.array([kind.family == "replay" for kind in KINDS], np.bool_)
@@ -54,8 +55,8 @@ def witnesses(
     member, row = _rows_of(who, shared.account)
     values, at = _speaking(group[member], row, shared)
     member, row, at = member[at >= 0], row[at >= 0], at[at >= 0]
-    kind, count, first = (shared.rows[c].to_numpy()[row] for c in ("kind", "count", "first"))
-    n, first = len(who), first.astype(np.int64)
+    kind, n = shared.kind[shared.key[row]], len(who)
+    count, first = (shared.links[c].to_numpy()[shared.row[row]].astype(np.int64) for c in ("count", "first"))
 
     def some(rows: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         return np.bincount(member[rows], minlength=n) > 0
@@ -83,7 +84,7 @@ def witnesses(
     return Witnesses(values, frame.cast({"group": groups.schema["group"], "account": pl.UInt32()}))
 
 
-def _rows_of(who: I64, account: I64) -> tuple[I64, I64]:
+def _rows_of(who: I64, account: I32) -> tuple[I64, I64]:
     """(place in ``who``, row) of each row of its accounts; ``account`` [rows] is sorted."""
     begin, end = np.searchsorted(account, who), np.searchsorted(account, who, side="right")
     held = end - begin
@@ -93,12 +94,12 @@ def _rows_of(who: I64, account: I64) -> tuple[I64, I64]:
 
 def _speaking(group: I64, row: I64, shared: Shared) -> tuple[pl.DataFrame, I64]:
     """Values that speak for a group, in order of group and key, and which of them each row is (-1: none)."""
-    key, tenant = shared.key[row], shared.rows["tenant"].to_numpy()[row].astype(np.uint64)
+    key, tenant = shared.key[row], shared.tenant[shared.account[row]].astype(np.uint64)
     whose, pair = group.astype(np.uint64), key.astype(np.uint64)
     ids, first = number(whose, pair, table_bits(len(row)))
     _, once = number(ids.astype(np.uint64), tenant, table_bits(len(row)))
     held = np.bincount(ids[once], minlength=len(first))
-    count = np.bincount(ids, shared.rows["count"].to_numpy()[row], len(first)).astype(np.int64)
+    count = np.bincount(ids, shared.links["count"].to_numpy()[shared.row[row]], len(first)).astype(np.int64)
     _, once = number(whose, tenant, table_bits(len(row)))
     tenants = np.bincount(group[once])[group[first]]
     kind, df = shared.kind[key[first]], shared.df[key[first]]

@@ -11,6 +11,7 @@ in 10,000 accounts, a firm's address or a regional VPN has nothing beside it tha
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ import polars as pl
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from monitor.campaigns.kernels import I32, I64, U64, number, repeated_pairs, table_bits
+from monitor.campaigns.kernels import I32, I64, U64, number, ordered, repeated_pairs, table_bits
 from monitor.campaigns.kinds import KINDS
 
 F64 = npt.NDArray[np.float64]
@@ -34,19 +35,38 @@ _EXACT = np.array([kind.family == "replay" for kind in KINDS], np.bool_)
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """Values that at least ``LEAST_SHARED`` tenants share, as links of accounts: parallel arrays sorted by account.
+    """Values that at least ``LEAST_SHARED`` tenants share, as links of accounts: parallel arrays sorted by account and
+    key.
 
-    ``key`` numbers a (kind, value); ``df`` [keys] counts tenants, ``kind`` and ``value`` [keys] say what it is.
-    ``rows`` are the same links as a frame: account, key, kind, df, tenant, count, first.
+    ``key`` numbers a (kind, value), in their order; ``df`` [keys] counts tenants, ``kind`` and ``value`` [keys] say
+    what it is. ``tenant`` [accounts] is whose each account is. ``row`` is where a link stands in ``links``, which has
+    ``count`` and ``first``.
     """
 
-    rows: pl.DataFrame
-    account: I64
-    key: I64
+    account: I32
+    key: I32
+    row: I64
     kind: I64
     value: U64
     df: I64
+    tenant: I32
     tenants: int
+    links: pl.DataFrame
+
+    def of(self, accounts: npt.NDArray[np.integer[Any]]) -> pl.DataFrame:
+        """Links of some accounts, in order: account, key, kind, df, tenant, count, first."""
+        who = np.unique(accounts).astype(np.int32)
+        begin, end = np.searchsorted(self.account, who), np.searchsorted(self.account, who, side="right")
+        size = end - begin
+        at = np.repeat(begin - np.append(0, np.cumsum(size)[:-1]), size) + np.arange(size.sum())
+        account, key, row = self.account[at], self.key[at], self.row[at]
+        return pl.DataFrame(
+            {
+                "account": account.astype(np.uint32), "key": key.astype(np.uint32),
+                "kind": self.kind[key].astype(np.uint8), "df": self.df[key], "tenant": self.tenant[account],
+                "count": self.links["count"].to_numpy()[row], "first": self.links["first"].to_numpy()[row],
+            }
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,35 +88,33 @@ def shared_values(links: pl.DataFrame, tenant: I32, most: float = 0.5) -> Shared
     """
     tenants = int((np.bincount(tenant) > 0).sum())
     kind, value = links["kind"].to_numpy(), links["value"].to_numpy()
-    account = links["account"].to_numpy().astype(np.int64)
+    account = links["account"].to_numpy().astype(np.int32)
     whose = tenant[account]
     ids, first = number(kind.astype(np.uint64), value, table_bits(len(value)))
     held = _holders(ids, whose, np.bincount(tenant)[whose] > 1, len(first))
     exact = np.array([k.family == "replay" for k in KINDS])[kind[first]]
     chosen = np.flatnonzero((held >= np.where(exact, 2, LEAST_SHARED)) & (held <= max(most * tenants, LEAST_SHARED)))
     chosen = chosen[np.lexsort((value[first[chosen]], kind[first[chosen]]))]
-    key_of = np.full(len(first), -1, np.int64)
+    key_of = np.full(len(first), -1, np.int32)
     key_of[chosen] = np.arange(len(chosen))
     key = key_of[ids]
     rows = np.flatnonzero(key >= 0)
-    rows = rows[np.argsort(account[rows] << 32 | key[rows])]
-    account, key, df = account[rows], key[rows], held[chosen]
-    table = pl.DataFrame(
-        {
-            "account": account.astype(np.uint32), "key": key.astype(np.uint32), "kind": kind[rows], "df": df[key],
-            "tenant": whose[rows], "count": links["count"].to_numpy()[rows], "first": links["first"].to_numpy()[rows],
-        }
+    order = ordered(account[rows], key[rows], len(tenant), len(chosen))
+    rows = rows[order]
+    return Shared(
+        account[rows], key[rows], rows, kind[first[chosen]].astype(np.int64), value[first[chosen]], held[chosen],
+        tenant, tenants, links,
     )  # fmt: skip
-    return Shared(table, account, key, kind[first[chosen]].astype(np.int64), value[first[chosen]], df, tenants)
 
 
 def _holders(ids: I32, whose: I32, several: npt.NDArray[np.bool_], count: int) -> I64:
     """Tenants behind each value: rows, less those of one tenant's further accounts (``several``: a row of one who has
     more than one)."""
+    if not several.any():
+        return np.bincount(ids, minlength=count)
     out = np.bincount(ids[~several], minlength=count)
-    if several.any():
-        row, tenant = ids[several].astype(np.uint64), whose[several].astype(np.uint64)
-        out += np.bincount(ids[several][number(row, tenant, table_bits(len(row)))[1]], minlength=count)
+    row, tenant = ids[several].astype(np.uint64), whose[several].astype(np.uint64)
+    out += np.bincount(ids[several][number(row, tenant, table_bits(len(row)))[1]], minlength=count)
     return out
 
 
@@ -111,7 +129,7 @@ def components(shared: Shared, tenant: I32, accounts: int, margin_bits: float) -
     if not len(who):
         return Components(label, 0, pairs, looked_at, threshold)
     size = accounts + pairs + len(shared.df)
-    graph = coo_array((np.ones(len(who), np.int8), (who, accounts + node)), shape=(size, size))
+    graph = coo_array((np.ones(len(who), np.int8), (who.astype(np.int64), accounts + node)), shape=(size, size))
     _, found = connected_components(graph, directed=False)
     linked = np.unique(who)
     names, renamed = np.unique(found[linked], return_inverse=True)
@@ -119,19 +137,20 @@ def components(shared: Shared, tenant: I32, accounts: int, margin_bits: float) -
     return Components(label, len(names), pairs, looked_at, threshold)
 
 
-def _significant(shared: Shared, tenant: I32, margin_bits: float) -> tuple[I64, I64, int, int, float]:
+def _significant(shared: Shared, tenant: I32, margin_bits: float) -> tuple[I32, I64, int, int, float]:
     """(account, pair) of each significant pair's holders, pairs numbered from 0; how many; how many looked at; bits."""
-    none = np.zeros(0, np.int64)
     pair, who, single = shared_pairs(shared.account, shared.key, shared.df, shared.kind)
     if not len(pair):
-        return none, none, 0, single, margin_bits
-    ids, first = number(pair, np.zeros(len(pair), np.uint64), table_bits(len(pair)))
+        return who, np.zeros(0, np.int64), 0, single, margin_bits
+    ids, first = number(pair, pair, table_bits(len(pair)))
     whose = tenant[who]
-    held = _holders(ids, whose, np.bincount(tenant)[whose] > 1, len(first)).astype(np.float64)
+    held = _holders(ids, whose, np.bincount(tenant)[whose] > 1, len(first))
     looked_at = single + len(first)
     threshold = float(np.log2(looked_at)) + margin_bits
-    expected = chance(pair[first], shared.df, shared.tenants)
-    good = (held >= LEAST_SHARED) & (surprise(held, expected) >= threshold)
+    enough = np.flatnonzero(held >= LEAST_SHARED)
+    bits = surprise(held[enough].astype(np.float64), chance(pair[first[enough]], shared.df, shared.tenants))
+    good = np.zeros(len(first), np.bool_)
+    good[enough[bits >= threshold]] = True
     edge = good[ids]
     return who[edge], (np.cumsum(good) - 1)[ids[edge]], int(good.sum()), looked_at, threshold
 
@@ -143,13 +162,14 @@ def surprise(held: F64, expected: F64) -> F64:
     return np.asarray(np.where(held > expected, bits, 0.0))
 
 
-def shared_pairs(account: I64, key: I64, df: I64, kind: I64) -> tuple[U64, I64, int]:
+def shared_pairs(account: I32 | I64, key: I32 | I64, df: I64, kind: I64) -> tuple[U64, I32, int]:
     """Pairs of links of two groups, one attested, that more than one account may hold: pair, account; and how many
     pairs were left out since one account alone holds them.
 
     ``account`` (sorted) and ``key`` are links; ``df`` [keys] counts a link's tenants, ``kind`` [keys] is its kind.
     """
-    return repeated_pairs(account, key, df, _GROUP[kind], _ATTESTED[kind])
+    who, what = account.astype(np.int32, copy=False), key.astype(np.int32, copy=False)
+    return repeated_pairs(who, what, df, _GROUP[kind], _ATTESTED[kind])
 
 
 def chance(pair: U64, df: I64, tenants: int) -> F64:

@@ -33,9 +33,9 @@ I64 = npt.NDArray[np.int64]
 _DAY_MS = 86_400_000
 _BLOB = CODE["reasoning_blob"]
 NEW_MODEL_MS = 3 * _DAY_MS
+"""How long a model counts as new."""
 _SMALL = 100_000
 """Links up to which a rebuild (20 microseconds a link) is cheap whenever it comes."""
-"""How long a model counts as new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ class CampaignStage:
         found = components(shared, tenant, n, options.margin_bits)
         groups = [
             g for g in _members(found.label, found.count) if len(np.unique(tenant[g])) >= options.least_tenants
-            or bool((shared.kind[shared.key[np.isin(shared.account, g)]] == _BLOB).any())
+            or bool((shared.of(g)["kind"] == _BLOB).any())
         ]  # fmt: skip
         values = values_of(groups, shared, tenant)
         before = np.array([a for c in self.registry.campaigns.values() for a in c.accounts], np.int64)

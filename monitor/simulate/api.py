@@ -68,6 +68,7 @@ def simulate(
     truth: str | Path | None = None,
     prompts: Sequence[str | Path] = (),
     trace: Sequence[str | Path] = (),
+    absent_count: bool = False,
     progress: Progress | None = None,
 ) -> Written:
     """Write the log to ``out`` (.ndjson, .gz, .zst or .parquet by its name), context and truth beside it.
@@ -75,7 +76,8 @@ def simulate(
     ``context`` and ``truth`` default to ``NAME.context.ndjson`` and ``NAME.truth.ndjson``. Raises ``BadInput``.
     """
     out = Path(out)
-    world = build(scenarios, accounts, days, seed, start_ts, heavy_cap=heavy_cap, prompts=prompts, trace=trace)
+    world = build(scenarios, accounts, days, seed, start_ts, heavy_cap=heavy_cap, prompts=prompts, trace=trace,
+                  absent_count=absent_count)  # fmt: skip
     stem = out.name.split(".")[0]
     context = Path(context) if context is not None else out.with_name(f"{stem}.context.ndjson")
     truth = Path(truth) if truth is not None else out.with_name(f"{stem}.truth.ndjson")
@@ -95,6 +97,7 @@ def build(
     heavy_cap: float | None = None,
     prompts: Sequence[str | Path] = (),
     trace: Sequence[str | Path] = (),
+    absent_count: bool = False,
 ) -> Simulator:
     """A checked :class:`Simulator`. Raises ``BadInput`` with every bad argument and scenario file."""
     problems = [
@@ -108,7 +111,8 @@ def build(
     ]
     if problems:
         raise BadInput(problems)
-    return Simulator(scenarios, accounts, days, seed, start_ts, heavy_cap=heavy_cap, prompts=prompts, trace=trace)
+    return Simulator(scenarios, accounts, days, seed, start_ts, heavy_cap=heavy_cap, prompts=prompts, trace=trace,
+                     absent_count=absent_count)  # fmt: skip
 
 
 def write_ndjson(world: Simulator, out: Path, progress: Progress | None = None) -> Written:

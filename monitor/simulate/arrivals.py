@@ -85,6 +85,14 @@ class Timing:
     growth: F64
 
 
+def least_attendance(seed: int, days: range, accounts: int) -> F64:
+    """Of each account the smallest of its daily draws: it comes on some of ``days`` if ``active_days`` is more."""
+    least = np.ones(accounts)
+    for day in days:
+        np.minimum(least, stream(seed, "day", day).random(accounts), out=least)
+    return least
+
+
 def day_factor(seed: int, day: int, active_days: F64, day_sigma: F64, growth: F64) -> F64:
     """How busy each account is on ``day`` (from the world's Monday): mean 1 over days, 0 where it stays away."""
     rng = stream(seed, "day", day)

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .arrivals import DAY
+from .arrivals import DAY, least_attendance
 from .draws import I64, mix, salt, stream
 from .population import Accounts, Crowd, copy_links, make_group, size_of
 from .scenario import Group, Scenario
+
+_MOST_ABSENT = 50
+"""Accounts made for one that must come, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,8 @@ class People:
     ``accounts`` is the table, ``groups`` what each ``accounts.group`` means, ``casts`` the scenarios' rows,
     ``bans`` (row, second) of each ban, ``own_asn`` the autonomous system of egress prefixes that a scenario's
     pool fixes. ``heavy_cap`` bounds the requests a day of accounts whose rate is given by quantiles. Table order
-    says nothing: ids are hashes.
+    says nothing: ids are hashes. ``absent_count``: accounts that stay away all the while count toward a scenario's
+    ``min_accounts`` too.
     """
 
     def __init__(
@@ -49,8 +53,10 @@ class People:
         seed: int,
         first_s: float,
         heavy_cap: float | None = None,
+        absent_count: bool = False,
     ):
         self.seed, self.days, self.population, self.first_s = seed, days, accounts, first_s
+        self._absent_count = absent_count
         self.end_s = first_s + days * DAY
         groups = [g for s in everyone for g in s.groups]
         if heavy_cap is not None:
@@ -79,6 +85,8 @@ class People:
             for group in scenario.groups:
                 group = self.groups[number]
                 n = max(1, round(size * group.share))
+                if position > 0 and not self._absent_count:
+                    n = self._enough(scenario, group, n, total)
                 block = make_group(scenario, group, number, n, crowd, f"{position}/{scenario.id}/{group.name}")
                 source = ordinary if group.links.copy_from == "background" else made.get(group.links.copy_from or "")
                 if source is not None:
@@ -101,6 +109,19 @@ class People:
                 rows = np.arange(total - sum(len(b) for b in made.values()), total)
                 self.casts.append(Cast(scenario, f"{scenario.id.lower()}-{position - 1}", rows, self.population))
         return Accounts.join(blocks) if len(blocks) > 1 else blocks[0]
+
+    def _enough(self, scenario: Scenario, group: Group, n: int, offset: int) -> int:
+        """At least ``n`` accounts, from row ``offset`` on, so many that the group's part of ``min_accounts`` come on a
+        whole day of the scenario. A month cut to two days would leave four accounts of a third of the days one or none.
+        """
+        begin, end = scenario.span(self.first_s, self.days)
+        days = range(int(-(-begin // DAY)), int(end // DAY))
+        least, active = max(1, round(scenario.min_accounts * group.share)), group.arrivals.active_days
+        if active == 1.0 or not days:
+            return n
+        most = max(n, int(_MOST_ABSENT * least))
+        comes = np.cumsum(least_attendance(self.seed, days, offset + most)[offset:] < active)
+        return min(most, max(n, int(np.searchsorted(comes, least)) + 1))
 
     def _asns_of(self, block: Accounts, group: Group, scenario: Scenario) -> None:
         """A pool of egress networks lies in few autonomous systems, ones that ordinary customers use too."""

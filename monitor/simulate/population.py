@@ -178,8 +178,8 @@ def _duty(rng: np.random.Generator, n: int, duty: dict[float, float] | None) -> 
 
 def _life(s: Scenario, g: Group, rng: np.random.Generator, n: int, crowd: Crowd) -> tuple[F64, F64, F64]:
     """Start and end of activity and the creation of each account, in seconds from the world's Monday."""
-    begin = crowd.first_s + s.start * crowd.days * DAY
-    end = np.full(n, min(begin + s.days * DAY, crowd.first_s + crowd.days * DAY))
+    begin, last = s.span(crowd.first_s, crowd.days)
+    end = np.full(n, last)
     room = max(0.0, float(end[0]) - begin) if n else 0.0
     start = begin + rng.random(n) * min(g.stagger_days * DAY, 0.7 * room)
     low, high = g.links.created_days_before

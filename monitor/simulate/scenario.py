@@ -21,6 +21,8 @@ from monitor.errors import BadInput, Problem
 POPULATION = 1_000_000
 """Accounts of the provider for which a scenario's ``accounts`` and pools are stated."""
 
+_DAY = 86_400.0
+
 TASKS = (
     "chat", "question", "coding", "agentic_swe", "data_analysis", "classify", "extract", "summarise", "translate",
     "benchmark", "tutor", "reasoning_qa", "trace", "rubric", "safe_rewrite", "dataset_gen", "embedding",
@@ -252,8 +254,9 @@ class Expect(_Part):
 
 
 class Scenario(_Part):
-    """One scenario file. ``accounts`` is the count at full size; at least ``min_accounts`` are made.
-    ``days`` is the real length, cut to the run; it starts at the share ``start`` of the run.
+    """One scenario file. ``accounts`` is the count at full size; at least ``min_accounts`` come on a whole day of the
+    scenario, and so many more are made as stay away (``active_days``). ``days`` is the real length, cut to the run;
+    it starts at the share ``start`` of the run.
     """
 
     version: Literal["scenario/v1"] = Field(alias="schema")
@@ -273,6 +276,11 @@ class Scenario(_Part):
     agreement: Agreement | None = None
     expect: Expect = Expect()
     same_timing: bool = False
+
+    def span(self, first_s: float, days: float) -> tuple[float, float]:
+        """Start and end in seconds, within a run of ``days`` days from ``first_s``."""
+        begin = first_s + self.start * days * _DAY
+        return begin, min(begin + self.days * _DAY, first_s + days * _DAY)
 
 
 def _problem(item: ErrorDetails, node: yamlfile.Node) -> Problem:

@@ -71,7 +71,8 @@ class Simulator:
     Iterating gives :class:`Chunk` after chunk; :meth:`context` and :meth:`truth` say what happened beside the
     log. ``heavy_cap`` bounds the requests a day of a heavy ordinary account (small worlds need it: one
     account at the published 99th percentile makes 1.2 million a day). ``silent``: ordinary accounts exist, to
-    scale by and share with, but send nothing (for an overlay on a real log). Raises ``BadInput`` for bad scenarios.
+    scale by and share with, but send nothing (for an overlay on a real log). ``absent_count``: as :class:`People` says.
+    Raises ``BadInput`` for bad scenarios.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Simulator:
         prompts: Sequence[str | Path] = (),
         trace: Sequence[str | Path] = (),
         silent: bool = False,
+        absent_count: bool = False,
     ):
         loaded = loaded_of(scenarios)
         self.seed, self.days, self.population, self.start_ts = seed, days, accounts, start_ts
@@ -95,7 +97,7 @@ class Simulator:
         self._end_s = self._first_s + days * DAY
         self.base = base if base is not None else background()
         self._everyone = [self.base, *loaded]
-        people = People(self._everyone, accounts, days, seed, self._first_s, heavy_cap)
+        people = People(self._everyone, accounts, days, seed, self._first_s, heavy_cap, absent_count)
         self.people, self.accounts, self.casts, self.bans = people, people.accounts, people.casts, people.bans
         self._profiles = Profiles(people.groups, people.hostile)
         self._trace = read_trace(trace) if trace else None

@@ -11,7 +11,8 @@ import pytest
 
 from monitor.campaigns import sums
 from monitor.campaigns.adopt import adopted, values_of
-from monitor.campaigns.graph import components, shared_values
+from monitor.campaigns.graph import components, shared_pairs, shared_values
+from monitor.campaigns.kernels import A_GROUP
 from monitor.campaigns.kinds import CODE, KINDS
 from monitor.campaigns.population import _once
 
@@ -60,6 +61,45 @@ def test_pairs_looked_at_are_all_pairs_of_two_groups_with_one_attested() -> None
     found = components(shared, np.arange(60, dtype=np.int32), 60, 8.0)
     assert found.looked_at == len(pairs)
     assert found.threshold == pytest.approx(np.log2(len(pairs)) + 8.0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_account_brings_its_rarest_values_of_each_group_into_pairs(seed: int) -> None:
+    rng = random.Random(seed)
+    kinds = [CODE[k] for k in ("payment", "egress_prefix", "client_build", "template_opening", "template_closing")]
+    rows = sorted({(a, k, min(int(rng.expovariate(0.1)), 40)) for a in range(200) for k in kinds for _ in range(12)})
+    shared = shared_values(frame(rows), np.arange(200, dtype=np.int32))
+    holders: dict[tuple[int, int], list[int]] = {}
+    links = zip(shared.account.tolist(), shared.key.tolist(), strict=True)
+    for account, mine in itertools.groupby(links, lambda r: r[0]):
+        groups: dict[int, list[int]] = {}
+        for _, key in mine:
+            groups.setdefault(KINDS[shared.kind[key]].group_code, []).append(key)
+        brought = {g: sorted(keys, key=lambda k: (shared.df[k], k))[: A_GROUP[g]] for g, keys in groups.items()}
+        assert any(len(keys) > A_GROUP[g] for g, keys in groups.items()), "something is left out"
+        for g, h in itertools.combinations(sorted(brought), 2):
+            for one, other in itertools.product(brought[g], brought[h]):
+                if KINDS[shared.kind[one]].attested or KINDS[shared.kind[other]].attested:
+                    holders.setdefault((one, other), []).append(account)
+    pair, who, single = shared_pairs(shared.account, shared.key, shared.df, shared.kind)
+    found: dict[tuple[int, int], list[int]] = {}
+    for made_of, account in zip(pair.tolist(), who.tolist(), strict=True):
+        found.setdefault((made_of >> 32, made_of & 0xFFFFFFFF), []).append(account)
+    assert {p: held for p, held in holders.items() if len(held) > 1}.items() <= found.items()
+    assert found.items() <= holders.items()
+    assert single + len(found) == len(holders)
+
+
+def test_a_campaigns_common_template_is_not_hidden_by_its_rarer_ones() -> None:
+    """Twenty accounts of one day send one template each, and four more that a few of them send."""
+    cohort, template = CODE["creation_cohort"], CODE["template_opening"]
+    ring = [(a, k, 1) for a in range(20) for k in (cohort, template)]
+    few = [(a, template, 10 + 7 * i + a % 5) for a in range(20) for i in range(4)]
+    others = [(a, k, 100 + a // 3) for a in range(20, 800) for k in (cohort, template)]
+    tenant = np.arange(800, dtype=np.int32)
+    found = components(shared_values(frame(ring + few + others), tenant), tenant, 800, 8.0)
+    assert len(set(found.label[:20].tolist())) == 1
+    assert found.label[0] >= 0
 
 
 def test_a_link_seen_twice_is_one_with_both_counts() -> None:

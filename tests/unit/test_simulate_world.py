@@ -1,6 +1,7 @@
 """The simulated log: contract 1, deterministic, real rates, truth and context beside it."""
 
 import io
+import itertools
 import json
 import subprocess
 import sys
@@ -146,6 +147,25 @@ def test_scaling_keeps_an_accounts_rate_and_the_pools_density(population):
     assert a.rate[first].mean() == pytest.approx(26.2, rel=3 * 0.9 / np.sqrt(expected))
     prefixes = len(np.unique(a.network[first] >> 8))
     assert prefixes <= max(1, round(900 * expected / full.accounts))
+
+
+def test_a_scenarios_minimum_counts_accounts_that_come():
+    """A month of batches on a third of the days, cut to two: of four accounts one may come, or none."""
+    acting = {False: [], True: []}
+    for absent_count, seed in itertools.product(acting, range(8)):
+        world = Simulator([_calm_batches()], 50, 3, seed, heavy_cap=20, absent_count=absent_count)
+        list(world)
+        acting[absent_count].append(len(list(world.truth())))
+        assert (len(world.casts[0].rows) == 4) >= absent_count
+    assert min(acting[False]) >= 4
+    assert min(acting[True]) < 3, "the world would have held no campaign"
+
+
+def _calm_batches():
+    [scenario] = _only("S13")
+    [group] = scenario.groups
+    rate = group.rate.model_copy(update={"mean": 60.0})
+    return scenario.model_copy(update={"groups": [group.model_copy(update={"rate": rate})]})
 
 
 def test_what_is_sent_matches_the_rate_in_a_full_week():
