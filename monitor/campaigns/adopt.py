@@ -7,7 +7,7 @@ half a tenant added to what is not seen. The rarest value of each group of kinds
 one (a vendor's prompt brings its templates along); with the prior ``log2(n / N)`` the sum is the log odds, and it must
 reach the margin, over two groups of which one is attested. Who belongs to a campaign already stays for less.
 
-The graph looks at each account's three rarest values of a group only, and a victim of key theft brings rarer ones of
+The graph looks at the rarest values of each account only (``A_GROUP``), and a victim of key theft brings rarer ones of
 his own than the thief's. So at a rebuild the pairs of a campaign's *own* values are looked at in everybody.
 """
 
