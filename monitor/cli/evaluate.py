@@ -9,6 +9,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,9 +52,18 @@ def evaluate(
     html: Annotated[Path | None, typer.Option(help="Where one page with plots goes.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Where a suite's tables go as Markdown.")] = None,
     baselines: Annotated[bool, typer.Option("--baselines/--no-baselines", help="Known detectors beside ours.")] = True,
+    runs: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated: only these runs of a suite, by name or first word (detector, mix, text)."),
+    ] = None,
+    accounts: Annotated[int | None, typer.Option(min=1_000, help="Ordinary accounts of nightly; a million.")] = None,
+    days: Annotated[int | None, typer.Option(min=1, help="Days of nightly; seven.")] = None,
     prompts: Annotated[
         list[Path] | None,
-        typer.Option(help="Parquet of prompts, by `kind` benign or hostile: adds a semi-real world a hostile file."),
+        typer.Option(
+            help="Parquet of prompts, or a folder of prompts_*.parquet, benign or hostile by their `kind`: adds a "
+            "semi-real world for each hostile file."
+        ),
     ] = None,
     trace: Annotated[list[Path] | None, typer.Option(help="Parquet of arrivals and tokens for --prompts.")] = None,
     pilot: Annotated[
@@ -94,13 +104,22 @@ def evaluate(
         from ..evaluate import nightly
 
         if suite == nightly.NAME:
-            from . import daily_links
+            from . import daily_campaigns, daily_links
 
+            if prompts or trace or runs:
+                message = "nightly has rows and no requests: leave --prompts, --trace and --runs out"
+                raise BadInput([Problem("arguments", 0, message)])
+            judged = partial(daily_campaigns.judged, _detector(config, rules))
+            own: dict[str, nightly.Linker] = {daily_campaigns.NAME: judged, daily_links.NAME: daily_links.linked}
             with _steps(suite, quiet) as progress:
-                own = {daily_links.NAME: daily_links.linked}
-                made = nightly.run_nightly(seeds=seeds, first_seed=first_seed, linkers=own, progress=progress)
+                made = nightly.run_nightly(
+                    seeds=seeds, first_seed=first_seed, accounts=accounts or nightly.ACCOUNTS,
+                    days=days or nightly.DAYS, linkers=own, progress=progress,
+                )  # fmt: skip
             _tell(made, json_, html, markdown, quiet)
             return
+        if accounts or days:
+            raise BadInput([Problem("arguments", 0, "--accounts and --days size nightly alone")])
         from ..engines import LOCAL, engine_of
         from ..evaluate.semireal import sources
         from ..evaluate.suite import run_suite
@@ -113,7 +132,7 @@ def evaluate(
             made = run_suite(
                 suite, detector, folder, seeds=seeds, first_seed=first_seed, processes=processes or os.cpu_count() or 1,
                 with_baselines=baselines, switched_off=_switched_off(detector), semi_real=real,
-                spread=spread, progress=progress,
+                runs=_words(runs), spread=spread, progress=progress,
             )  # fmt: skip
         _tell(made, json_, html, markdown, quiet)
         return
@@ -128,6 +147,11 @@ def evaluate(
         for table in report.tables(result):
             _print(table)
         out.print(report.summary(result), soft_wrap=True)
+
+
+def _words(given: str | None) -> list[str]:
+    """Comma-separated words."""
+    return [word.strip() for word in (given or "").split(",") if word.strip()]
 
 
 def _calibrate(file: Path, config: Path | None, quiet: bool) -> None:
@@ -187,7 +211,7 @@ def drill(
 
         plan = Plan(scenarios or "S1", within * 3_600, every * 3_600, study, seed, rounds)
         drill_live(config, plan, port, earliest)
-    chosen = [s.strip() for s in scenarios.split(",") if s.strip()] if scenarios else list(SCENARIOS)
+    chosen = _words(scenarios) or list(SCENARIOS)
     detector = _detector(config, rules)
     with _folder(work) as folder, _steps("drill", quiet) as progress:
         report = run_drill(

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from monitor.errors import BadInput, Problem
 from monitor.simulate import Scenario, api, find
@@ -32,7 +32,8 @@ Backtest = Callable[[Path, Path, Path], Mapping[str, Any]]
 Spread = Callable[[Callable[["Job"], Any], Sequence["Job"]], Iterable[Any]]
 """As ``map``: of worlds to make first, then of runs."""
 Progress = Callable[[int, int, str], None]
-"""Called with (jobs done, jobs in all, what was just done)."""
+"""Called with (worlds made and runs done, how many of both in all, what was just done)."""
+_Made = TypeVar("_Made")
 
 ATTACKS = (*(f"S{i}" for i in range(1, 12)), "S13", "S14", "G1", "P1", "P2", "P3", "S0")
 CONFOUNDERS = tuple(f"B{i}" for i in range(1, 16))
@@ -198,15 +199,19 @@ def _cast(job: Job) -> list[str | Scenario]:
 
 
 def _world(job: Job) -> Path:
-    """The world's files, made once for all jobs that share them."""
+    """The world's files, made once for all jobs that share them, and anew where a kept folder holds another world."""
     folder = _folder_of(job)
     done = folder / "written.json"
-    if not done.exists():
+    asked = {"accounts": job.size.accounts, "days": job.size.days, "heavy_cap": job.size.heavy_cap,
+             "cast": [s if isinstance(s, str) else s.model_dump(mode="json") for s in _cast(job)],
+             "prompts": [str(p) for p in job.prompts], "trace": [str(p) for p in job.trace]}  # fmt: skip
+    if not done.exists() or json.loads(done.read_text()).get("asked") != asked:
         folder.mkdir(parents=True, exist_ok=True)
+        done.unlink(missing_ok=True)
         made = api.simulate(_cast(job), folder / "log.ndjson", accounts=job.size.accounts, days=job.size.days,
                             seed=job.seed, heavy_cap=job.size.heavy_cap, prompts=job.prompts,
                             trace=job.trace)  # fmt: skip
-        done.write_text(json.dumps(made.as_dict()))
+        done.write_text(json.dumps({"asked": asked, **made.as_dict()}))
     return folder
 
 
@@ -256,9 +261,12 @@ def transform_of(name: str) -> ablation.Transform:
 
 def jobs_of(
     suite: str, seeds: Sequence[int], folder: Path, backtest: Backtest, with_baselines: bool = True,
-    switched_off: Mapping[str, Backtest] | None = None, semi_real: Sources | None = None,
+    switched_off: Mapping[str, Backtest] | None = None, semi_real: Sources | None = None, runs: Sequence[str] = (),
 ) -> list[Job]:  # fmt: skip
-    """All jobs of a suite; ``switched_off`` are the detector with a part of it off. ``BadInput`` for no such suite."""
+    """All jobs of a suite; ``switched_off`` are the detector with a part of it off. ``BadInput`` for no such suite.
+
+    ``runs``: only those of these names, or whose names begin with one of these words; ``BadInput`` for one of none.
+    """
     if suite not in SUITES:
         raise BadInput([Problem("arguments", 0, f"no such suite; there are {', '.join(SUITES)}, nightly", "suite")])
     size, jobs = SUITES[suite], []
@@ -282,7 +290,18 @@ def jobs_of(
             Job(n, seed, size, folder, backtest, variant=n, prompts=files, trace=real.trace)
             for n, files in real.worlds.items()
         ]
-    return jobs
+    problems = [
+        Problem("arguments", 0, f"no run of {suite} is called {word!r}; there are "
+                f"{', '.join(dict.fromkeys(j.name for j in jobs))}", "runs")
+        for word in runs if not any(_called(job, word) for job in jobs)
+    ]  # fmt: skip
+    if problems:
+        raise BadInput(problems)
+    return [job for job in jobs if not runs or any(_called(job, word) for word in runs)]
+
+
+def _called(job: Job, word: str) -> bool:
+    return job.name == word or job.name.startswith(f"{word} ")
 
 
 def run_suite(
@@ -296,45 +315,63 @@ def run_suite(
     with_baselines: bool = True,
     switched_off: Mapping[str, Backtest] | None = None,
     semi_real: Sources | None = None,
+    runs: Sequence[str] = (),
     spread: Spread | None = None,
     progress: Progress | None = None,
 ) -> SuiteReport:
     """Run a suite over ``seeds`` worlds under ``folder``; ``processes`` local ones, or as ``spread`` does.
 
     ``switched_off`` are further detectors by name, run on the composed world; ``semi_real`` adds a world for each
-    source of attack text. Raises ``BadInput`` for an unknown suite or no seed.
+    source of attack text; ``runs`` leaves out all others (see :func:`jobs_of`). Raises ``BadInput`` for an unknown
+    suite or run, or no seed.
     """
     if seeds < 1:
         raise BadInput([Problem("arguments", 0, "at least one seed is needed", "seeds")])
     numbers = tuple(range(first_seed, first_seed + seeds))
-    jobs = jobs_of(suite, numbers, Path(folder), backtest, with_baselines, switched_off, semi_real)
+    jobs = jobs_of(suite, numbers, Path(folder), backtest, with_baselines, switched_off, semi_real, runs)
     # worlds first, one each: two jobs must not write the same one
     worlds = list({(j.seed, j.variant): j for j in jobs}.values())
-    outcomes: list[Outcome] = []
+    done, total = [0], len(worlds) + len(jobs)
+
+    def told(job: Job, what: str) -> None:
+        done[0] += 1
+        if progress is not None:
+            progress(done[0], total, f"{what}, seed {job.seed}")
+
     if spread is None and processes > 1:
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-            list(pool.map(_world, worlds))
-            for outcome in pool.map(run_job, jobs):
-                outcomes.append(outcome)
-                _tell(progress, outcomes, jobs)
+            _each(pool, _world, worlds, lambda job: told(job, f"world {job.variant}"))
+            outcomes = _each(pool, run_job, jobs, lambda job: told(job, job.name))
     else:
-        list((spread or map)(_world, worlds))
-        for outcome in (spread or map)(run_job, jobs):
+        for job, _ in zip(worlds, (spread or map)(_world, worlds), strict=True):
+            told(job, f"world {job.variant}")
+        outcomes = []
+        for job, outcome in zip(jobs, (spread or map)(run_job, jobs), strict=True):
             outcomes.append(outcome)
-            _tell(progress, outcomes, jobs)
-    mmd = tuple(mmd_rows(semi_real)) if semi_real is not None else ()
+            told(job, job.name)
+    mmd = tuple(mmd_rows(semi_real)) if semi_real is not None and any(job.prompts for job in jobs) else ()
     return SuiteReport(suite, numbers, tuple(outcomes), _compared(jobs), mmd)
 
 
+def _each(
+    pool: ProcessPoolExecutor, work: Callable[[Job], _Made], jobs: Sequence[Job], told: Callable[[Job], None]
+) -> list[_Made]:
+    """Results in the order of ``jobs``, each told as it ends; the first that fails ends them all."""
+    waiting = {pool.submit(work, job): job for job in jobs}
+    try:
+        for future in as_completed(waiting):
+            future.result()
+            told(waiting[future])
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    return [future.result() for future in waiting]
+
+
 def _compared(jobs: Sequence[Job]) -> tuple[Fairness, ...]:
-    """The alerts of each fairness test against the detector's own on the same world."""
+    """The alerts of each fairness test against the detector's own on the same world; none where that was left out."""
     own = {job.seed: read_alerts(_alerts_of(job)) for job in jobs if job.name == "detector"}
     return tuple(
         compare(job.name, job.seed, own[job.seed], read_alerts(_alerts_of(job)))
-        for job in jobs if job.strip in TESTS
+        for job in jobs if job.strip in TESTS and job.seed in own
     )  # fmt: skip
-
-
-def _tell(progress: Progress | None, outcomes: Sequence[Outcome], jobs: Sequence[Job]) -> None:
-    if progress is not None:
-        progress(len(outcomes), len(jobs), f"{outcomes[-1].name}, seed {outcomes[-1].seed}")

@@ -142,8 +142,9 @@ def confounder_rows(suite: SuiteReport, run: str = "detector") -> list[list[str]
 
 _LOOK_ALIKES = ("look-alike", "accounts", "false HIGH", "contamination", "accounts at medium")
 _LONE = ("scenario", "accounts", "at HIGH", "at medium", "median hours to medium", "leaked +0 h")
-_SEMI_REAL = ("attack text", "abusive accounts : population", "found", "abusive accounts at medium", "drop (points)",
-              "honest accounts at medium", "honest accounts accused")  # fmt: skip
+_SEMI_REAL = ("attack text", "abusive accounts : population", "found", "hypotheses right", "core recall",
+              "drop (points)", "leaked", "false HIGH campaigns", "honest accounts accused",
+              "abusive accounts at medium", "drop (points)", "honest accounts at medium")  # fmt: skip
 _MMD = ("null windows of", "attack text", "window", "false alarms", *(f"caught at {s:.0%}" for s in SHARES))
 _FAIR = ("log changed by", "seed", "alert revisions", "of them changed", "subjects", "verdicts changed", "reading")
 
@@ -167,21 +168,31 @@ def lone_rows(suite: SuiteReport, run: str = "detector") -> list[list[str]]:
 
 
 def semi_real_rows(suite: SuiteReport) -> list[list[str]]:
-    """The simulated world, then one row for each source of text; ``drop`` is from the first in percentage points."""
+    """The simulated world, then one row for each source of text; both drops are from the first, in points."""
     names = [n for n in suite.names if n.startswith(PREFIX)]
     rows: list[list[str]] = []
-    first = 0.0
+    first: tuple[float, float] | None = None
     for name in ["detector", *names] if names else []:
         runs = [o.evaluation for o in suite.of(name)]
-        abusive = sum(sum(c.accounts for c in e.campaigns) + sum(x.accounts for x in e.lone) for e in runs)
+        if not runs:
+            continue
+        campaigns = [c for e in runs for c in e.campaigns]
+        abusive = sum(c.accounts for c in campaigns) + sum(x.accounts for e in runs for x in e.lone)
         noticed = sum(e.noticed_abusive for e in runs)
         share = noticed / abusive if abusive else 0.0
-        first = first if rows else share
+        core = mean(e.core_recall for e in runs)
+        sent = sum(c.requests for c in campaigns)
+        leaked = sum(c.leaks[0].requests for c in campaigns) / sent if sent else None
+        own = core, share
+        first = own if name == "detector" else first
+        core_drop, drop = (f"{100 * (a - b):+.0f}" if first else "-" for a, b in zip(first or own, own, strict=True))
         rows.append([
-            name.removeprefix(PREFIX) if rows else "simulated", f"{abusive} : {sum(e.population for e in runs)}",
-            f"{sum(e.found for e in runs)} of {sum(len(e.campaigns) for e in runs)}", f"{noticed} ({share:.0%})",
-            f"{100 * (first - share):+.0f}", str(sum(e.noticed_honest for e in runs)),
-            str(sum(e.false_accounts.count for e in runs)),
+            name.removeprefix(PREFIX) if name.startswith(PREFIX) else "simulated",
+            f"{abusive} : {sum(e.population for e in runs)}",
+            f"{sum(c.found for c in campaigns)} of {len(campaigns)}",
+            str(sum(bool(c.hypothesis_right) for c in campaigns)), f"{core:.2f}", core_drop, _mean([leaked], ".1%"),
+            str(sum(e.false_campaigns.count for e in runs)), str(sum(e.false_accounts.count for e in runs)),
+            f"{noticed} ({share:.0%})", drop, str(sum(e.noticed_honest for e in runs)),
         ])  # fmt: skip
     return rows
 
