@@ -9,6 +9,7 @@ and replayed blobs are not in the rows, so the tests on timing, release and repl
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 import msgspec
 import numpy as np
@@ -28,7 +29,7 @@ from ..features.aggregates import CELL_LOG
 from ..offline import Detector
 from ..simulate.daily import LINKS, TASK_COLUMNS, DayRows
 from ..simulate.draws import stream
-from ..simulate.scenario import LANGUAGES, TASKS
+from ..simulate.scenario import LANGUAGES, TASKS, background
 from ..simulate.text import Ask, grammar
 from ..simulate.world import FAMILIES
 from ..sketch import Keyring, Sketcher
@@ -43,7 +44,7 @@ TICKS = 4
 """Sessions of a day that are given a place in it."""
 MOST = 100_000_000
 """Largest sum of a day: what a running monitor keeps in 32 bits over a week must fit here too."""
-_SHOWN = ("question", "n_human", "n_harvest", "lex_reasoning", "lex_rubric", "lex_dataset", "lex_benchmark")
+SHOWN = ("question", "n_human", "n_harvest", "lex_reasoning", "lex_rubric", "lex_dataset", "lex_benchmark")
 _HARVEST = ("reasoning_elicitation", "rubric_grading", "preference_pair", "score_only", "dataset_generation")
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -86,7 +87,7 @@ def blob_of(day: DayRows, step: int, step_ms: int, shown: F64, rng: np.random.Ge
     for name, kind in (("log_in", "input_tokens"), ("log_out", "output_tokens")):
         mean = rows[kind].to_numpy() / np.maximum(requests, 1)
         put(name, np.round(CELL_LOG * np.log2(mean + 1.0)) * requests)
-    for name, values in zip(_SHOWN, _drawn(rows, requests, shown, rng), strict=True):
+    for name, values in zip(SHOWN, _drawn(rows, requests, shown, rng), strict=True):
         put(name, values)
     totals = np.zeros((n, len(TOTALS)), np.int64)
     for i, name in enumerate(TOTALS[:3]):
@@ -126,28 +127,35 @@ def _links(day: DayRows, account: I64, requests: I64, templated: I64) -> pl.Data
 
 
 def _drawn(rows: pl.DataFrame, requests: I64, shown: F64, rng: np.random.Generator) -> Iterator[I64]:
-    """How many requests of each row show each of :data:`_SHOWN`."""
+    """How many requests of each row show each of :data:`SHOWN`."""
     tasks = rows.select(TASK_COLUMNS).to_numpy() / np.maximum(requests, 1)[:, None]
     human = rows["human"].to_numpy() / np.maximum(requests, 1)
     casual = rows["casual"].to_numpy().astype(np.int64)
-    for k in range(len(_SHOWN)):
+    for k in range(len(SHOWN)):
         plain, dressed = (np.einsum("nt,nt->n", tasks, shown[:, h, :, k].T[casual]) for h in (0, 1))
         yield rng.binomial(requests, np.clip(plain * (1 - human) + dressed * human, 0.0, 1.0))
 
 
+@cache
 def prompt_rates(seed: int, prompts: int = PROMPTS) -> F64:
-    """Share of prompts that show each of ``_SHOWN``, 0 to 1: [tasks, worded plainly or as people do, typed with care or
-    casually, len(_SHOWN)]."""
+    """Share of prompts that show each of :data:`SHOWN`, 0 to 1, by task, wording and typing.
+
+    Shape [tasks, 2 (plainly, as people do), 2 (with care, casually), len(SHOWN)].
+    """
     words, rng = grammar(seed, FAMILIES, 8), stream(seed, "daily rates")
     sketcher = Sketcher(Keyring.from_seed(seed))
-    out = np.zeros((len(TASKS), 2, 2, len(_SHOWN)))
+    spoken = np.zeros(len(LANGUAGES))
+    for group in background().groups:
+        for language, share in group.text.languages.items():
+            spoken[LANGUAGES.index(language)] += group.share * share
+    out = np.zeros((len(TASKS), 2, 2, len(SHOWN)))
     for task in range(len(TASKS)):
         for human in (0, 1):
             for casual in (0, 1):
                 ask = Ask(
-                    np.full(prompts, task), rng.integers(len(LANGUAGES), size=prompts), rng.integers(16, size=prompts),
-                    rng.integers(FAMILIES, size=prompts), np.zeros(prompts, np.int64), rng.random(prompts) < 0.5,
-                    np.full(prompts, human == 1), np.full(prompts, casual == 1),
+                    np.full(prompts, task), rng.choice(len(LANGUAGES), prompts, p=spoken / spoken.sum()),
+                    rng.integers(16, size=prompts), rng.integers(FAMILIES, size=prompts), np.zeros(prompts, np.int64),
+                    rng.random(prompts) < 0.5, np.full(prompts, human == 1), np.full(prompts, casual == 1),
                 )  # fmt: skip
                 texts = texts_of(words.render(words.compose(rng, ask)).to_list())
                 made = sketcher.sketch_texts(texts, None, np.zeros(prompts, np.int64), want=SCALARS)

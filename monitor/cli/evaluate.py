@@ -17,12 +17,9 @@ import typer
 
 from .common import ConfigOption, EngineOption, err, guarded, out, progress_bar
 from .drill_live import PORT, drill_live
-
-_WIDE = 200
+from .fitted import show
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from ..evaluate.suite import SuiteReport
     from ..offline import Detector
 
@@ -132,7 +129,7 @@ def evaluate(
             made = run_suite(
                 suite, detector, folder, seeds=seeds, first_seed=first_seed, processes=processes or os.cpu_count() or 1,
                 with_baselines=baselines, switched_off=_switched_off(detector), semi_real=real,
-                runs=_words(runs), spread=spread, progress=progress,
+                runs=_words(runs), keep=work is not None, spread=spread, progress=progress,
             )  # fmt: skip
         _tell(made, json_, html, markdown, quiet)
         return
@@ -145,7 +142,7 @@ def evaluate(
     result = evaluate_files(alerts or "", truth or "", logs, json_, html)
     if not quiet:
         for table in report.tables(result):
-            _print(table)
+            show(table)
         out.print(report.summary(result), soft_wrap=True)
 
 
@@ -246,7 +243,7 @@ def _pilot(
     report.write(made, json_, markdown)
     if not quiet:
         for table in report.tables(made):
-            _print(table)
+            show(table)
 
 
 def _detector(config: Path | None, rules: Path | None) -> Detector:
@@ -279,17 +276,12 @@ def _tell(report: SuiteReport, json_: Path | None, html: Path | None, markdown: 
         markdown.write_text(suite_markdown(report), "utf-8")
     if not quiet:
         for table in suite_tables(report):
-            _print(table)
+            show(table)
     broken = [f for f in report.fairness if f.holds is False]
     for found in broken:
         err.print(f"{found.name}, seed {found.seed}: {found.changed} alerts changed ({found.reading})", style="red")
     if broken:
         raise typer.Exit(1)
-
-
-def _print(table: Table) -> None:
-    """On a terminal as wide as it is; into a file or a pipe wide enough for every column."""
-    out.print(table, width=None if out.is_terminal else _WIDE)
 
 
 @contextmanager

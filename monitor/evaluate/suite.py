@@ -8,6 +8,7 @@ writes contract 2. Knows nothing of how it detects. Work is spread over local pr
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
@@ -60,6 +61,8 @@ PAIRS = (
     Pair("P2 glues", ("S1", "S4", "P2"), ("S1", "S4", "P2"), 4.0),
 )
 PAIR_ACCOUNTS = 400
+_MADE = "written.json"
+"""Beside a log that is whole: what it was asked to be, and what it holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,8 @@ class Job:
     baseline: str | None = None
     prompts: tuple[Path, ...] = ()
     trace: tuple[Path, ...] = ()
+    keep: bool = True
+    """Whether the log may lie there after the run; else whoever is alone in a world takes it away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +206,7 @@ def _cast(job: Job) -> list[str | Scenario]:
 def _world(job: Job) -> Path:
     """The world's files, made once for all jobs that share them, and anew where a kept folder holds another world."""
     folder = _folder_of(job)
-    done = folder / "written.json"
+    done = folder / _MADE
     asked = {"accounts": job.size.accounts, "days": job.size.days, "heavy_cap": job.size.heavy_cap,
              "cast": [s if isinstance(s, str) else s.model_dump(mode="json") for s in _cast(job)],
              "prompts": [str(p) for p in job.prompts], "trace": [str(p) for p in job.trace]}  # fmt: skip
@@ -237,7 +242,11 @@ def run_job(job: Job) -> Outcome:
     told = list(read_truth(truth))
     whole = job.name == "detector" and job.variant == "composed"
     groups = by_group(base, found, {t.account_id for t in told if t.abusive}) if whole else ()
-    return Outcome(job.name, job.seed, job.variant, evaluate(found, told, read_log([base])), summary, groups)
+    scored = evaluate(found, told, read_log([base]))
+    if not job.keep:
+        base.unlink()
+        (folder / _MADE).unlink()
+    return Outcome(job.name, job.seed, job.variant, scored, summary, groups)
 
 
 def _slug(name: str) -> str:
@@ -316,21 +325,25 @@ def run_suite(
     switched_off: Mapping[str, Backtest] | None = None,
     semi_real: Sources | None = None,
     runs: Sequence[str] = (),
+    keep: bool = True,
     spread: Spread | None = None,
     progress: Progress | None = None,
 ) -> SuiteReport:
     """Run a suite over ``seeds`` worlds under ``folder``; ``processes`` local ones, or as ``spread`` does.
 
     ``switched_off`` are further detectors by name, run on the composed world; ``semi_real`` adds a world for each
-    source of attack text; ``runs`` leaves out all others (see :func:`jobs_of`). Raises ``BadInput`` for an unknown
-    suite or run, or no seed.
+    source of attack text; ``runs`` leaves out all others (see :func:`jobs_of`). Without ``keep`` the log of a world
+    that one run reads goes with it: a suite's logs together are many times its largest. Raises ``BadInput`` for an
+    unknown suite or run, or no seed.
     """
     if seeds < 1:
         raise BadInput([Problem("arguments", 0, "at least one seed is needed", "seeds")])
     numbers = tuple(range(first_seed, first_seed + seeds))
     jobs = jobs_of(suite, numbers, Path(folder), backtest, with_baselines, switched_off, semi_real, runs)
-    # worlds first, one each: two jobs must not write the same one
-    worlds = list({(j.seed, j.variant): j for j in jobs}.values())
+    # worlds of several runs first, one each: two must not write the same one
+    readers = Counter((j.seed, j.variant) for j in jobs)
+    jobs = [replace(j, keep=keep or readers[j.seed, j.variant] > 1) for j in jobs]
+    worlds = list({(j.seed, j.variant): j for j in jobs if readers[j.seed, j.variant] > 1}.values())
     done, total = [0], len(worlds) + len(jobs)
 
     def told(job: Job, what: str) -> None:

@@ -61,7 +61,9 @@ def test_each_source_of_attack_text_has_a_world_of_its_own(tmp_path: Path, monke
     hostile = {v: {json.loads(line)["prompt"] for line in log.split("\n") if line} for v, log in text.items()}
     assert len(hostile["distill_codealpaca"] & hostile["distill_meta_selfinstruct"]) > 0  # the honest side is shared
     assert len(hostile["distill_codealpaca"] - hostile["distill_meta_selfinstruct"]) > 20
-    assert [row[4] for row in rows] == ["+0", "+0", "+0"]
+    # it names every member at medium and no campaign: both drops are none
+    assert [(row[5], row[10]) for row in rows] == [("+0", "+0")] * 3
+    assert [row[9] for row in rows] == [f"{o.evaluation.noticed_abusive} (100%)" for o in report.outcomes]
     protocols = [(m.protocol, m.attack) for m in report.mmd]
     assert protocols == [(p, a) for p in ("one population", "many tenants") for a in sorted(text)]
     for m in report.mmd:

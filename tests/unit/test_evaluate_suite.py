@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from monitor.errors import BadInput
+from monitor.errors import BadInput, Problem
 from monitor.evaluate import ablation, baselines, fairness, read_log, suite
 from monitor.evaluate import api as api_of
 from monitor.evaluate import suite_report as tables
@@ -43,6 +43,11 @@ def oracle(log, context, alerts):
     ]  # fmt: skip
     alerts.write_text("".join(json.dumps(x) + "\n" for x in lines))
     return {"events": sum(1 for _ in log.open()), "fields": sorted(json.loads(log.open().readline()))}
+
+
+def failing(log, context, alerts):
+    """A detector that can't."""
+    raise BadInput([Problem(log.name, 0, "no such log")])
 
 
 @pytest.fixture
@@ -149,7 +154,10 @@ def test_suite_runs_every_job_and_scores_it(tmp_path, small):
     expected = {"detector", *baselines.NAMES, "no payment", *fairness.TESTS, "mix 25", "size 10", *pair}
     assert set(report.names) == expected
     assert all(len(report.of(n)) == 2 for n in expected)
-    assert told[-1][:2] == (len(report.outcomes), len(report.outcomes))
+    worlds = {(1, "composed"), (2, "composed")}  # the others are made by the one run that reads them
+    assert [x[0] for x in told] == [*range(1, len(report.outcomes) + len(worlds) + 1)]
+    assert {x[1] for x in told} == {told[-1][0]}
+    assert {x[2] for x in told[: len(worlds)]} == {f"world {variant}, seed {seed}" for seed, variant in worlds}
     for outcome in report.of("detector"):
         assert outcome.evaluation.found == len(outcome.evaluation.campaigns) == 2
         assert outcome.evaluation.false_campaigns.count == 0
@@ -188,9 +196,40 @@ def test_suite_runs_every_job_and_scores_it(tmp_path, small):
     page = (tmp_path / "s.html").read_text()
     assert "<script" not in page
     assert page.count("<svg") >= 2
-    again = suite.run_suite("small", oracle, tmp_path / "b", with_baselines=False)
+    again = suite.run_suite("small", oracle, tmp_path / "b", with_baselines=False, keep=False)
+    assert {p.parent.name for p in (tmp_path / "b").rglob("log.ndjson")} == {"composed"}
+    assert {p.parent.name for p in tmp_path.glob("seed1/*/log.ndjson")} == {o.variant.replace(" ", "-").replace(
+        ",", "") for o in report.outcomes}  # fmt: skip
     ran = {(o.name, o.seed): o for o in report.outcomes}
     assert all(ran[o.name, o.seed] == o for o in again.outcomes)
+
+
+def test_runs_by_name_or_first_word_leave_out_all_others(tmp_path, small):
+    wanted = ["detector", "mix", "merged networks"]
+    report = suite.run_suite("small", oracle, tmp_path, with_baselines=False, runs=wanted)
+    assert report.names == ["detector", "merged networks", "mix 25"]
+    assert [f.name for f in report.fairness] == ["merged networks"]
+    assert not suite.run_suite("small", oracle, tmp_path, runs=["merged networks"]).fairness
+    with pytest.raises(BadInput, match=r"'mi'.*mix 25"):
+        suite.run_suite("small", oracle, tmp_path, runs=["mi", "detector"])
+
+
+def test_a_kept_folder_with_the_world_of_another_suite_is_made_anew(tmp_path, small, monkeypatch):
+    def population():
+        (outcome,) = suite.run_suite("small", oracle, tmp_path, runs=["detector"]).outcomes
+        return outcome.evaluation.population
+
+    first, log = population(), tmp_path / "seed1" / "composed" / "log.ndjson"
+    made = log.stat().st_mtime_ns
+    assert population() == first
+    assert log.stat().st_mtime_ns == made
+    monkeypatch.setattr(suite, "SUITES", {"small": suite.replace(SMALL, accounts=60)})
+    assert population() < first - 20
+
+
+def test_the_first_run_that_fails_ends_a_suite_over_several_processes(tmp_path, small):
+    with pytest.raises(BadInput, match="no such log"):
+        suite.run_suite("small", failing, tmp_path, processes=2, runs=["detector"])
 
 
 def test_a_pair_differs_in_the_attack_alone(tmp_path):
