@@ -48,6 +48,13 @@ def evaluate(
     json_: JsonFile = None,
     html: Annotated[Path | None, typer.Option(help="Where one page with plots goes.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Where a suite's tables go as Markdown.")] = None,
+    fill: Annotated[
+        Path | None, typer.Option(help="A Markdown page: its marked tables of this suite and seeds are made anew.")
+    ] = None,
+    report: Annotated[
+        list[Path] | None,
+        typer.Option(help="JSON of a suite that ran before: its tables and pages again, several added up over seeds."),
+    ] = None,
     baselines: Annotated[bool, typer.Option("--baselines/--no-baselines", help="Known detectors beside ours.")] = True,
     runs: Annotated[
         str | None,
@@ -95,6 +102,13 @@ def evaluate(
             raise BadInput([Problem("arguments", 0, "--pilot reads prompts alone; leave logs, alerts and suites out")])
         _pilot(pilot, fit, first_seed, json_, markdown, quiet)
         return
+    if report:
+        from ..evaluate.api import read_suites
+
+        if alerts or truth or logs or suite:
+            raise BadInput([Problem("arguments", 0, "--report reads what a suite wrote; leave logs and suites out")])
+        _tell(read_suites(report), json_, html, markdown, fill, quiet)
+        return
     if suite is not None:
         if alerts or truth or logs:
             raise BadInput([Problem("arguments", 0, "--suite makes its own logs; leave --alerts, --truth, --log out")])
@@ -113,7 +127,7 @@ def evaluate(
                     seeds=seeds, first_seed=first_seed, accounts=accounts or nightly.ACCOUNTS,
                     days=days or nightly.DAYS, linkers=own, progress=progress,
                 )  # fmt: skip
-            _tell(made, json_, html, markdown, quiet)
+            _tell(made, json_, html, markdown, fill, quiet)
             return
         if accounts or days:
             raise BadInput([Problem("arguments", 0, "--accounts and --days size nightly alone")])
@@ -131,19 +145,19 @@ def evaluate(
                 with_baselines=baselines, switched_off=_switched_off(detector), semi_real=real,
                 runs=_words(runs), keep=work is not None, spread=spread, progress=progress,
             )  # fmt: skip
-        _tell(made, json_, html, markdown, quiet)
+        _tell(made, json_, html, markdown, fill, quiet)
         return
     missing = [n for n, given in (("--alerts", alerts), ("--truth", truth), ("--log", logs)) if not given]
     if missing:
         raise BadInput([Problem("arguments", 0, f"{', '.join(missing)} must be given, or --suite")])
-    from ..evaluate import report
+    from ..evaluate import report as single
     from ..evaluate.api import evaluate_files
 
     result = evaluate_files(alerts or "", truth or "", logs, json_, html)
     if not quiet:
-        for table in report.tables(result):
+        for table in single.tables(result):
             show(table)
-        out.print(report.summary(result), soft_wrap=True)
+        out.print(single.summary(result), soft_wrap=True)
 
 
 def _words(given: str | None) -> list[str]:
@@ -267,11 +281,15 @@ def _switched_off(detector: Detector) -> dict[str, Detector]:
     return off
 
 
-def _tell(report: SuiteReport, json_: Path | None, html: Path | None, markdown: Path | None, quiet: bool) -> None:
+def _tell(
+    report: SuiteReport, json_: Path | None, html: Path | None, markdown: Path | None, fill: Path | None, quiet: bool
+) -> None:
     """Files, tables, and exit status 1 where an invariant is broken."""
-    from ..evaluate.api import suite_markdown, suite_tables, write_suite
+    from ..evaluate.api import fill_page, suite_markdown, suite_tables, write_suite
 
     write_suite(report, json_, html)
+    if fill is not None:
+        fill_page(fill, report)
     if markdown is not None:
         markdown.write_text(suite_markdown(report), "utf-8")
     if not quiet:

@@ -221,7 +221,8 @@ def group_rows(suite: SuiteReport) -> list[list[str]]:
     ]
 
 
-def _sections(suite: SuiteReport) -> list[tuple[str, Sequence[str], list[list[str]]]]:
+def sections(suite: SuiteReport) -> list[tuple[str, Sequence[str], list[list[str]]]]:
+    """(title, header, rows) of each table that has rows."""
     alert = [
         [n, str(runs), str(found), "-" if h is None else f"{h:.1f}"] for n, runs, found, h in suite.time_to_alert()
     ]
@@ -244,7 +245,7 @@ def _sections(suite: SuiteReport) -> list[tuple[str, Sequence[str], list[list[st
 def suite_tables(suite: SuiteReport) -> list[Table]:
     """A suite as rich tables."""
     out = []
-    for title, header, rows in _sections(suite):
+    for title, header, rows in sections(suite):
         table = Table(title=f"{title} ({suite.suite}, {len(suite.seeds)} seeds)", title_justify="left")
         for i, name in enumerate(header):
             table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
@@ -257,7 +258,7 @@ def suite_tables(suite: SuiteReport) -> list[Table]:
 def suite_markdown(suite: SuiteReport) -> str:
     """A suite as Markdown, for the README: every row, the bad ones too."""
     parts = []
-    for title, header, rows in _sections(suite):
+    for title, header, rows in sections(suite):
         lines = [f"**{title}** ({suite.suite}, {len(suite.seeds)} seeds)", "", "| " + " | ".join(header) + " |"]
         lines.append("|" + "---|" * len(header))
         lines += ["| " + " | ".join(row) + " |" for row in rows]
@@ -269,7 +270,7 @@ def suite_html(suite: SuiteReport) -> str:
     """A suite as one self-contained page; plots are of the first seed's detector run."""
     title = f"Suite {suite.suite}, {len(suite.seeds)} seeds"
     parts = [f"<h1>{escape(title)}</h1>"]
-    parts += [f"<h2>{escape(t)}</h2>{report.html_table(h, r)}" for t, h, r in _sections(suite)]
+    parts += [f"<h2>{escape(t)}</h2>{report.html_table(h, r)}" for t, h, r in sections(suite)]
     for outcome in suite.of("detector")[:1]:
         parts.append(report.plots_of(outcome.evaluation))
     return report.page(title, "".join(parts))

@@ -35,6 +35,7 @@ def test_no_cell_is_cut_and_each_part_names_its_rows(wide: Table, width: int) ->
     assert max(map(len, text.splitlines())) <= width
     assert all(f"{k:04} (of {k:05})" in text for k in range(12))
     assert text.count("this detector") == len(cut)
+    assert text.count("alarms") == 12
 
 
 def test_a_pipe_gets_one_table_whole(wide: Table, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,4 +48,4 @@ def test_a_pipe_gets_one_table_whole(wide: Table, monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_fits_stays_one_table(wide: Table) -> None:
-    assert fitted.parts(wide, 400) == [wide]
+    assert fitted.parts(wide, 500) == [wide]
