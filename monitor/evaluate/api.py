@@ -46,7 +46,7 @@ def fill_page(path: Path, suite: SuiteReport) -> None:
     except OSError as e:
         raise BadInput([Problem(str(path), 0, f"can't be read: {e.strerror}")]) from e
     if not count:
-        message = f"has no table of {suite.suite}, seeds {kept.seeds_of(suite)}; README.md shows how one is marked"
+        message = f"has no table of {kept.name_of(suite)}: one stands after <!-- {kept.name_of(suite)}: Scenarios -->"
         raise BadInput([Problem(str(path), 0, message)])
     path.write_text(page, "utf-8")
 

@@ -1,7 +1,8 @@
 """Suites that were run before: read from their JSON, added up over seeds, and put into a page's marked tables.
 
-A marked table stands between ``<!-- standard, seeds 3 to 7: Scenarios -->`` and ``<!-- end -->``: suite, seeds and the
-table's title. So the figures of a README come from a command, and another run can't be taken for them.
+A marked table stands between ``<!-- standard, seeds 3 to 7: Scenarios -->`` and ``<!-- end -->``: suite, seeds (and
+runs, where only some were asked for) and the table's title. So the figures of a README come from a command, and
+another run can't be taken for them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from monitor.errors import BadInput, Problem
 from .suite import SuiteReport
 from .suite_report import sections
 
-_MARK = re.compile(r"^<!-- (?P<suite>\w+), seeds? (?P<seeds>[\d, to]+): (?P<title>.+?) -->$", re.MULTILINE)
+_MARK = re.compile(r"^<!-- (?P<name>\w+, seeds? .+?): (?P<title>.+?) -->$", re.MULTILINE)
 _END = "<!-- end -->"
 
 
@@ -33,38 +34,41 @@ def read(paths: Sequence[Path]) -> SuiteReport:
         except (ValueError, msgspec.ValidationError) as e:
             problems.append(Problem(str(path), 0, f"is no report of a suite: {e}"))
     seeds = [seed for report in found for seed in report.seeds]
-    if len({report.suite for report in found}) > 1 or len(set(seeds)) < len(seeds):
-        problems.append(Problem("arguments", 0, "reports are added up where they are of one suite and other seeds"))
+    if len({(report.suite, report.runs) for report in found}) > 1 or len(set(seeds)) < len(seeds):
+        message = "reports are added up where they are of one suite, the same runs and other seeds"
+        problems.append(Problem("arguments", 0, message))
     if problems:
         raise BadInput(problems)
     if len(found) == 1:
         return found[0]
     return SuiteReport(
         found[0].suite, tuple(seeds), tuple(o for report in found for o in report.outcomes),
-        tuple(f for report in found for f in report.fairness), found[0].mmd,
+        tuple(f for report in found for f in report.fairness), found[0].mmd, found[0].runs,
     )  # fmt: skip
 
 
-def seeds_of(suite: SuiteReport) -> str:
-    """The seeds as a mark has them: 28, or 3 to 7, or 3 to 7, 21."""
+def name_of(suite: SuiteReport) -> str:
+    """What a mark calls a run: "standard, seed 28", "standard, seeds 3 to 7, 21", "…, runs detector, text"."""
     runs: list[list[int]] = []
     for seed in sorted(suite.seeds):
         if runs and seed == runs[-1][-1] + 1:
             runs[-1].append(seed)
         else:
             runs.append([seed])
-    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+    seeds = ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+    chosen = f", runs {', '.join(suite.runs)}" if suite.runs else ""
+    return f"{suite.suite}, seed{'s' if len(suite.seeds) > 1 else ''} {seeds}{chosen}"
 
 
 def fill(page: str, suite: SuiteReport) -> tuple[str, int]:
-    """``page`` with every marked table of this suite and these seeds made anew, and how many that were.
+    """``page`` with every marked table of this suite, these seeds and runs made anew, and how many that were.
 
     Raises ``BadInput`` for a mark without an end, or with a title that the suite has no table of.
     """
     tables = {title: (header, rows) for title, header, rows in sections(suite)}
     out, at, count, problems = [], 0, 0, []
     for mark in _MARK.finditer(page):
-        if (mark["suite"], mark["seeds"]) != (suite.suite, seeds_of(suite)):
+        if mark["name"] != name_of(suite):
             continue
         line, end = page.count("\n", 0, mark.start()) + 1, page.find(_END, mark.end())
         if end < 0:

@@ -131,6 +131,8 @@ class SuiteReport:
     outcomes: tuple[Outcome, ...]
     fairness: tuple[Fairness, ...] = ()
     mmd: tuple[MmdRow, ...] = ()
+    runs: tuple[str, ...] = ()
+    """What it was asked to be confined to; none: everything."""
 
     def of(self, name: str) -> list[Outcome]:
         """The runs of one name, one a seed."""
@@ -156,7 +158,7 @@ class SuiteReport:
         return {"suite": self.suite, "seeds": list(self.seeds), "outcomes": [asdict(o) for o in self.outcomes],
                 "time_to_alert": [list(r) for r in self.time_to_alert()],
                 "fairness": [asdict(f) | {"holds": f.holds, "reading": f.reading} for f in self.fairness],
-                "mmd": [asdict(m) for m in self.mmd]}  # fmt: skip
+                "mmd": [asdict(m) for m in self.mmd], "runs": list(self.runs)}  # fmt: skip
 
     def to_json(self) -> str:
         """Stable JSON."""
@@ -363,7 +365,7 @@ def run_suite(
             outcomes.append(outcome)
             told(job, job.name)
     mmd = tuple(mmd_rows(semi_real)) if semi_real is not None and any(job.prompts for job in jobs) else ()
-    return SuiteReport(suite, numbers, tuple(outcomes), _compared(jobs), mmd)
+    return SuiteReport(suite, numbers, tuple(outcomes), _compared(jobs), mmd, tuple(runs))
 
 
 def _each(

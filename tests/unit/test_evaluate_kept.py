@@ -15,11 +15,11 @@ from monitor.evaluate import api, kept, suite
 from monitor.evaluate.suite import SuiteReport
 
 PAGE = """# Figures
-<!-- tiny, seed {seeds}: Detectors on the same logs -->
+<!-- tiny, {seeds}, runs detector, shared payment: Detectors on the same logs -->
 | old |
 <!-- end -->
 between
-<!-- tiny, seeds 8 to 9: Scenarios -->
+<!-- tiny, seeds 8 to 9, runs detector, shared payment: Scenarios -->
 another run's
 <!-- end -->
 """
@@ -35,7 +35,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[int, SuiteReport]:
         return {**apart, 0: suite.run_suite("tiny", _first_six, folder, seeds=2, runs=_RUNS)}
 
 
-_RUNS = ("detector", "shared payment", "relabelled geography")
+_RUNS = ("detector", "shared payment")
 
 
 def _first_six(log: Path, context: Path, alerts: Path) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def test_what_was_written_is_read_as_it_was(reports: dict[int, SuiteReport], tmp
 
 
 def test_a_page_gets_the_tables_of_this_suite_and_these_seeds_alone(reports: dict[int, SuiteReport]) -> None:
-    page, count = kept.fill(PAGE.format(seeds="1"), reports[1])
+    page, count = kept.fill(PAGE.format(seeds="seed 1"), reports[1])
     assert count == 1
     assert "| old |" not in page
     assert "another run's" in page
@@ -74,28 +74,28 @@ def test_a_page_gets_the_tables_of_this_suite_and_these_seeds_alone(reports: dic
     assert any(line.startswith("| shared payment |") for line in page.splitlines())
     assert kept.fill(page, reports[1]) == (page, 1)
     assert kept.fill(page, reports[2]) == (page, 0)
-    assert kept.fill(PAGE.format(seeds="1 to 2").replace("seed 1", "seeds 1"), reports[0])[1] == 1
+    assert kept.fill(PAGE.format(seeds="seeds 1 to 2"), reports[0])[1] == 1
 
 
 @pytest.mark.parametrize(
     ("page", "said"),
     [
-        ("<!-- tiny, seed 1: Scenarios -->\n", "the page:1: has no"),
-        ("x\n<!-- tiny, seed 1: Weather -->\n<!-- end -->\n", "the page:2: no table 'Weather'"),
+        ("<!-- tiny, {name}: Scenarios -->\n", "the page:1: has no"),
+        ("x\n<!-- tiny, {name}: Weather -->\n<!-- end -->\n", "the page:2: no table 'Weather'"),
     ],
 )
 def test_a_mark_that_nothing_fits_is_said_with_its_line(
     page: str, said: str, reports: dict[int, SuiteReport]
 ) -> None:  # fmt: skip
     with pytest.raises(BadInput, match=said):
-        kept.fill(page, reports[1])
+        kept.fill(page.format(name="seed 1, runs detector, shared payment"), reports[1])
 
 
 def test_a_page_without_a_mark_and_reports_that_are_none_are_said(
     reports: dict[int, SuiteReport], tmp_path: Path
 ) -> None:  # fmt: skip
     (tmp_path / "page.md").write_text("no mark\n")
-    with pytest.raises(BadInput, match="no table of tiny, seeds 1"):
+    with pytest.raises(BadInput, match="no table of tiny, seed 1, runs detector"):
         api.fill_page(tmp_path / "page.md", reports[1])
     api.write_suite(reports[1], tmp_path / "1.json", None)
     for bad in ([tmp_path / "page.md"], [tmp_path / "none"], [tmp_path / "1.json", tmp_path / "1.json"]):
@@ -103,11 +103,13 @@ def test_a_page_without_a_mark_and_reports_that_are_none_are_said(
             kept.read(bad)
 
 
-def test_seeds_are_named_by_their_runs(reports: dict[int, SuiteReport]) -> None:
-    def named(*seeds: int) -> str:
-        return kept.seeds_of(SuiteReport("tiny", seeds, ()))
+def test_a_run_is_named_by_its_seeds_and_by_what_it_was_confined_to() -> None:
+    def named(*seeds: int, runs: tuple[str, ...] = ()) -> str:
+        return kept.name_of(SuiteReport("tiny", seeds, (), runs=runs))
 
-    assert [named(28), named(3, 4, 5), named(3, 4, 7), named(21, 3, 4)] == ["28", "3 to 5", "3 to 4, 7", "3 to 4, 21"]
+    assert named(28) == "tiny, seed 28"
+    assert [named(3, 4, 5), named(21, 3, 4, 7)] == ["tiny, seeds 3 to 5", "tiny, seeds 3 to 4, 7, 21"]
+    assert named(3, 4, runs=("detector", "text")) == "tiny, seeds 3 to 4, runs detector, text"
 
 
 def test_columns_that_say_nothing_are_left_out() -> None:
