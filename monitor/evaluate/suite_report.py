@@ -5,6 +5,7 @@ Counts are added over seeds before a bound is taken, so that more seeds prove mo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from statistics import mean, median
@@ -21,8 +22,8 @@ from .score import DELAYS_H, CampaignScore, Evaluation, LoneScore, Rate, rate
 from .semireal import PREFIX
 from .suite import PAIRS, SIDES, SuiteReport
 
-_DETECTORS = ("run", "found", "hypotheses right", "leaked", "false HIGH campaigns", "per million account-days, at most",
-              "honest accounts accused", "core precision", "core recall", "abusive accounts at medium",
+_DETECTORS = ("run", "found", "hypotheses right", "missed", "leaked", "false HIGH campaigns",
+              "per million account-days, at most", "honest accounts accused", "core precision", "core recall", "abusive accounts at medium",
               "honest accounts at medium")  # fmt: skip
 _FALSE = ("run", "honest account-days", "false HIGH campaigns", "per million account-days (at most)",
           "per week (at most)", "honest accounts accused", "per million account-days (at most)",
@@ -52,13 +53,23 @@ def detector_rows(suite: SuiteReport) -> list[list[str]]:
         upper = pooled([e.false_campaigns for e in runs], runs).per_million_account_days_upper
         rows.append([
             name, f"{sum(c.found for c in campaigns)} of {len(campaigns)}",
-            str(sum(bool(c.hypothesis_right) for c in campaigns)), _mean([leaked], ".1%"),
+            str(sum(bool(c.hypothesis_right) for c in campaigns)), _missed(campaigns), _mean([leaked], ".1%"),
             str(sum(e.false_campaigns.count for e in runs)), f"{upper:.0f}",
             str(sum(e.false_accounts.count for e in runs)), _mean([e.core_precision for e in runs], ".2f"),
             _mean([e.core_recall for e in runs], ".2f"), str(sum(e.noticed_abusive for e in runs)),
             str(sum(e.noticed_honest for e in runs)),
         ])  # fmt: skip
     return rows
+
+
+def _missed(campaigns: Sequence[CampaignScore]) -> str:
+    """Scenarios that were missed, each with how often of how many where that was not always."""
+    of = Counter(c.scenario for c in campaigns)
+    missed = Counter(c.scenario for c in campaigns if not c.found)
+    if len(missed) == len(of) and missed == of:
+        return "all" if of else "-"
+    named = (s if missed[s] == of[s] else f"{s} ({missed[s]} of {of[s]})" for s in sorted(missed))
+    return ", ".join(named) or "-"
 
 
 def pooled(rates: Sequence[Rate], runs: Sequence[Evaluation]) -> Rate:

@@ -70,7 +70,7 @@ def test_a_page_gets_the_tables_of_this_suite_and_these_seeds_alone(reports: dic
     assert "| old |" not in page
     assert "another run's" in page
     row = next(line for line in page.splitlines() if line.startswith("| detector |"))
-    assert row.startswith("| detector | 1 of 1 | 1 |")
+    assert row.startswith("| detector | 1 of 1 | 1 | - |")
     assert any(line.startswith("| shared payment |") for line in page.splitlines())
     assert kept.fill(page, reports[1]) == (page, 1)
     assert kept.fill(page, reports[2]) == (page, 0)

@@ -166,7 +166,8 @@ def test_suite_runs_every_job_and_scores_it(tmp_path, small):
     assert [(n, runs, found) for n, runs, found, _ in report.time_to_alert()] == [("mix 25", 2, 2), ("size 10", 2, 2)]
     assert json.loads(report.to_json())["suite"] == "small"
     text = api_of.suite_markdown(report)
-    assert "| detector | 4 of 4 |" in text
+    assert "| detector | 4 of 4 | 4 | - |" in text
+    assert "| 500 calls an hour | 0 of 4 | 0 | all |" in text
     assert all(f"| {name} |" in text for name in baselines.NAMES)
     assert {row[0] for row in tables.scenario_rows(report)} == {"S1", "P3"}
     # the customer whom P3 frames is honest: a row among the look-alikes
