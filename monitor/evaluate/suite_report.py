@@ -23,8 +23,8 @@ from .semireal import PREFIX
 from .suite import PAIRS, SIDES, SuiteReport
 
 _DETECTORS = ("run", "found", "hypotheses right", "missed", "leaked", "false HIGH campaigns",
-              "per million account-days, at most", "honest accounts accused", "core precision", "core recall", "abusive accounts at medium",
-              "honest accounts at medium")  # fmt: skip
+              "per million account-days, at most", "honest accounts accused", "core precision", "core recall",
+              "abusive accounts at medium", "honest accounts at medium")  # fmt: skip
 _FALSE = ("run", "honest account-days", "false HIGH campaigns", "per million account-days (at most)",
           "per week (at most)", "honest accounts accused", "per million account-days (at most)",
           "per week (at most)")  # fmt: skip
