@@ -28,7 +28,11 @@ MoreLogs = Annotated[list[Path] | None, typer.Argument(metavar="[LOG]...", help=
 RulesOption = Annotated[Path | None, typer.Option("--rules", help="Directory of rules instead of the settings'.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Where the figures go as JSON.")]
 WorkOption = Annotated[
-    Path | None, typer.Option("--work", help="Directory for logs and alerts, kept; without it a temporary one.")
+    Path | None,
+    typer.Option(
+        "--work",
+        help="Directory for logs, alerts and runs, kept: a suite that was stopped goes on there. Else a temporary one.",
+    ),
 ]
 ProcessesOption = Annotated[int | None, typer.Option("--processes", min=1, help="Local processes; default: one a CPU.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress, no table.")]
@@ -143,7 +147,8 @@ def evaluate(
             made = run_suite(
                 suite, detector, folder, seeds=seeds, first_seed=first_seed, processes=processes or os.cpu_count() or 1,
                 with_baselines=baselines, switched_off=_switched_off(detector), semi_real=real,
-                runs=_words(runs), keep=work is not None, spread=spread, progress=progress,
+                runs=_words(runs), keep=work is not None, stamp=detector.stamp() if work is not None else "",
+                spread=spread, progress=progress,
             )  # fmt: skip
         _tell(made, json_, html, markdown, fill, quiet)
         return

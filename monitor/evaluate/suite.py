@@ -17,8 +17,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
+import msgspec
+
 from monitor.errors import BadInput, Problem
-from monitor.simulate import Scenario, api, find
+from monitor.simulate import Scenario, api
 
 from . import ablation, baselines
 from .fairness import TESTS, Fairness, compare, transform
@@ -27,6 +29,7 @@ from .inputs import read_alerts, read_log, read_truth
 from .mmd_table import MmdRow
 from .score import Evaluation, evaluate
 from .semireal import Sources, mmd_rows
+from .sizes import PAIR_ACCOUNTS, PAIRS, SIDES, SUITES, Size, mix_variant, pair_cast, size_variant
 
 Backtest = Callable[[Path, Path, Path], Mapping[str, Any]]
 """(log, context, alerts to write) to the summary of contract 3; picklable where more than one process runs."""
@@ -36,59 +39,8 @@ Progress = Callable[[int, int, str], None]
 """Called with (worlds made and runs done, how many of both in all, what was just done)."""
 _Made = TypeVar("_Made")
 
-ATTACKS = (*(f"S{i}" for i in range(1, 12)), "S13", "S14", "G1", "P1", "P2", "P3", "S0")
-CONFOUNDERS = tuple(f"B{i}" for i in range(1, 16))
-MIXES = (0.01, 0.05, 0.10, 0.25, 1.0)
-SIZES = (10, 58, 100, 1000)
-
-
-SIDES = ("without", "with")
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two worlds that differ in an attack on the detector itself; its cost is the recall lost on ``measured``."""
-
-    name: str
-    cast: tuple[str, ...]
-    measured: tuple[str, ...]
-    days: float
-
-
-PAIRS = (
-    # the poisoner drifts from day 3 to day 23, so a shorter world would hold nothing of him
-    Pair("P1 poisons", ("S1", "S4", "S5", "P1"), ("S1", "S4", "S5"), 10.0),
-    Pair("P2 glues", ("S1", "S4", "P2"), ("S1", "S4", "P2"), 4.0),
-)
-PAIR_ACCOUNTS = 400
 _MADE = "written.json"
 """Beside a log that is whole: what it was asked to be, and what it holds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """A suite: ordinary accounts, days, scenarios of the composed world, and what else is run."""
-
-    accounts: int
-    days: float
-    scenarios: tuple[str, ...]
-    heavy_cap: float
-    mixes: tuple[float, ...] = ()
-    sizes: tuple[int, ...] = ()
-    ablations: tuple[str, ...] = ()
-    fairness: bool = False
-    pairs: bool = False
-
-
-SUITES: Mapping[str, Size] = {
-    "smoke": Size(600, 2.0, ("S1", "S4", "S5", "S10", "D1", "B1", "B3", "B4", "B5", "B6"), 300,
-                  ablations=("metadata only",)),
-    "standard": Size(1000, 3.0, (*ATTACKS, *CONFOUNDERS), 300, MIXES, SIZES, ablation.COARSE, True, True),
-    "full": Size(6000, 14.0, (*ATTACKS, *CONFOUNDERS), 1500, MIXES, SIZES, tuple(ablation.GROUPS), True, True),
-}  # fmt: skip
-"""``standard`` makes one world of 480,000 requests a seed, which the detector reads 14 times (ablations, parts off,
-fairness), and 13 smaller ones (mixes, sizes, pairs): 8 million requests in all. ``full`` reads 20 times one of about
-8 million, for a night; it alone takes each kind of link away by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +59,8 @@ class Job:
     trace: tuple[Path, ...] = ()
     keep: bool = True
     """Whether the log may lie there after the run; else whoever is alone in a world takes it away."""
+    stamp: str = ""
+    """Of code, settings and rules: a run of the same stamp that lies there is not run again. None: all are run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,35 +119,6 @@ class SuiteReport:
         return json.dumps(self.as_dict(), indent=1, sort_keys=True, default=str) + "\n"
 
 
-def mix_variant(share: float) -> Scenario:
-    """The reseller with ``share`` of its traffic distillation."""
-    base = find(["S6"])[0]
-    group = base.groups[0]
-    changed = group.model_copy(update={"evasion": group.evasion.model_copy(update={"cover": 1.0 - share})})
-    return base.model_copy(update={"groups": [changed]})
-
-
-def size_variant(accounts: int) -> Scenario:
-    """The wide and slow campaign with exactly ``accounts`` accounts, whatever the population."""
-    full = find(["S4"])[0]
-    return full.model_copy(update={"accounts": accounts, "min_accounts": accounts})
-
-
-def pair_cast(pair: Pair, side: str) -> list[str | Scenario]:
-    """The cast of a side. Without P1 he is not there; without P2's glue her accounts have links of their own.
-
-    The attack stands last, so that everybody else is the same in both worlds.
-    """
-    *others, attack = pair.cast
-    if side == "with":
-        return [*others, attack]
-    if attack not in pair.measured:
-        return list(others)
-    plain = find([attack])[0]
-    groups = [g.model_copy(update={"links": g.links.model_copy(update={"copy_from": None})}) for g in plain.groups]
-    return [*others, plain.model_copy(update={"groups": groups})]
-
-
 def _cast(job: Job) -> list[str | Scenario]:
     for pair in PAIRS:
         if job.variant.startswith(f"{pair.name}, "):
@@ -205,13 +130,17 @@ def _cast(job: Job) -> list[str | Scenario]:
     return list(job.size.scenarios)
 
 
+def _asked(job: Job) -> dict[str, Any]:
+    """What the job's world was asked to be."""
+    return {"accounts": job.size.accounts, "days": job.size.days, "heavy_cap": job.size.heavy_cap,
+            "cast": [s if isinstance(s, str) else s.model_dump(mode="json") for s in _cast(job)],
+            "prompts": [str(p) for p in job.prompts], "trace": [str(p) for p in job.trace]}  # fmt: skip
+
+
 def _world(job: Job) -> Path:
     """The world's files, made once for all jobs that share them, and anew where a kept folder holds another world."""
     folder = _folder_of(job)
-    done = folder / _MADE
-    asked = {"accounts": job.size.accounts, "days": job.size.days, "heavy_cap": job.size.heavy_cap,
-             "cast": [s if isinstance(s, str) else s.model_dump(mode="json") for s in _cast(job)],
-             "prompts": [str(p) for p in job.prompts], "trace": [str(p) for p in job.trace]}  # fmt: skip
+    done, asked = folder / _MADE, _asked(job)
     if not done.exists() or json.loads(done.read_text()).get("asked") != asked:
         folder.mkdir(parents=True, exist_ok=True)
         done.unlink(missing_ok=True)
@@ -222,8 +151,22 @@ def _world(job: Job) -> Path:
     return folder
 
 
+def _kept(job: Job) -> Outcome | None:
+    """The run as it lies in a kept folder, of the same world and stamp; None where there is none."""
+    file = _folder_of(job) / f"run-{_slug(job.name)}.json"
+    if not job.stamp or not file.exists():
+        return None
+    saved = json.loads(file.read_text())
+    if (saved["stamp"], saved["asked"]) != (job.stamp, _asked(job)):
+        return None
+    return msgspec.convert(saved["outcome"], Outcome)
+
+
 def run_job(job: Job) -> Outcome:
-    """Make the world if need be, run the detector or baseline over it, score."""
+    """Make the world if need be, run the detector or baseline over it, score; or take a run that lies there."""
+    kept = _kept(job)
+    if kept is not None:
+        return kept
     folder = _world(job)
     log, context, truth = (folder / f"log{part}.ndjson" for part in ("", ".context", ".truth"))
     base = log
@@ -245,10 +188,17 @@ def run_job(job: Job) -> Outcome:
     whole = job.name == "detector" and job.variant == "composed"
     groups = by_group(base, found, {t.account_id for t in told if t.abusive}) if whole else ()
     scored = evaluate(found, told, read_log([base]))
+    outcome = Outcome(job.name, job.seed, job.variant, scored, summary, groups)
     if not job.keep:
         base.unlink()
         (folder / _MADE).unlink()
-    return Outcome(job.name, job.seed, job.variant, scored, summary, groups)
+    if job.stamp:
+        saved = {"stamp": job.stamp, "asked": _asked(job), "outcome": asdict(outcome)}
+        file = folder / f"run-{_slug(job.name)}.json"
+        part = file.with_suffix(".part")
+        part.write_text(json.dumps(saved, default=str))
+        part.replace(file)
+    return outcome
 
 
 def _slug(name: str) -> str:
@@ -328,6 +278,7 @@ def run_suite(
     semi_real: Sources | None = None,
     runs: Sequence[str] = (),
     keep: bool = True,
+    stamp: str = "",
     spread: Spread | None = None,
     progress: Progress | None = None,
 ) -> SuiteReport:
@@ -335,8 +286,9 @@ def run_suite(
 
     ``switched_off`` are further detectors by name, run on the composed world; ``semi_real`` adds a world for each
     source of attack text; ``runs`` leaves out all others (see :func:`jobs_of`). Without ``keep`` the log of a world
-    that one run reads goes with it: a suite's logs together are many times its largest. Raises ``BadInput`` for an
-    unknown suite or run, or no seed.
+    that one run reads goes with it: a suite's logs together are many times its largest. With a ``stamp`` of code and
+    settings, runs of the same stamp that lie under ``folder`` are taken as they are: an interrupted suite goes on.
+    Raises ``BadInput`` for an unknown suite or run, or no seed.
     """
     if seeds < 1:
         raise BadInput([Problem("arguments", 0, "at least one seed is needed", "seeds")])
@@ -344,8 +296,9 @@ def run_suite(
     jobs = jobs_of(suite, numbers, Path(folder), backtest, with_baselines, switched_off, semi_real, runs)
     # worlds of several runs first, one each: two must not write the same one
     readers = Counter((j.seed, j.variant) for j in jobs)
-    jobs = [replace(j, keep=keep or readers[j.seed, j.variant] > 1) for j in jobs]
-    worlds = list({(j.seed, j.variant): j for j in jobs if readers[j.seed, j.variant] > 1}.values())
+    jobs = [replace(j, keep=keep or readers[j.seed, j.variant] > 1, stamp=stamp) for j in jobs]
+    shared = [j for j in jobs if readers[j.seed, j.variant] > 1 and _kept(j) is None]
+    worlds = list({(j.seed, j.variant): j for j in shared}.values())
     done, total = [0], len(worlds) + len(jobs)
 
     def told(job: Job, what: str) -> None:

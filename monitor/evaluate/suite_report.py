@@ -20,7 +20,8 @@ from .groups import added
 from .mmd_table import SHARES
 from .score import DELAYS_H, CampaignScore, Evaluation, LoneScore, Rate, rate
 from .semireal import PREFIX
-from .suite import PAIRS, SIDES, SuiteReport
+from .sizes import PAIRS, SIDES
+from .suite import SuiteReport
 
 _DETECTORS = ("run", "found", "hypotheses right", "missed", "leaked", "false HIGH campaigns",
               "per million account-days, at most", "honest accounts accused", "core precision", "core recall",

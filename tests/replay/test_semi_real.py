@@ -11,7 +11,7 @@ import semi_real
 from typer.testing import CliRunner
 
 from monitor.__main__ import build
-from monitor.evaluate import semireal, suite
+from monitor.evaluate import semireal, sizes, suite
 from monitor.evaluate.drill import TAG
 from monitor.evaluate.suite_report import semi_real_rows
 
@@ -50,7 +50,7 @@ def test_a_drill_over_a_log_that_the_simulator_did_not_make(tmp_path: Path) -> N
 
 def test_each_source_of_attack_text_has_a_world_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert DATA is not None
-    monkeypatch.setattr(suite, "SUITES", {"tiny": suite.Size(40, 1.0, ("S5",), 40)})
+    monkeypatch.setattr(suite, "SUITES", {"tiny": sizes.Size(40, 1.0, ("S5",), 40)})
     files = [DATA / f"prompts_{n}.parquet" for n in ("benign_arena", "distill_codealpaca", "distill_meta_selfinstruct")]
     monkeypatch.setattr(suite, "mmd_rows", partial(semireal.mmd_rows, window=100, per_group=60))
     real = semireal.sources(files, [DATA / semi_real.TRACE])

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from monitor.__main__ import build
 from monitor.errors import BadInput
-from monitor.evaluate import api, kept, suite
+from monitor.evaluate import api, kept, sizes, suite
 from monitor.evaluate.suite import SuiteReport
 
 PAGE = """# Figures
@@ -30,7 +30,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[int, SuiteReport]:
     """Two seeds of a small suite, run apart, and a third run of both together under the key 0."""
     folder = tmp_path_factory.mktemp("suite")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(suite, "SUITES", {"tiny": suite.Size(30, 0.5, ("S1", "B5"), 40, fairness=True)})
+        patch.setattr(suite, "SUITES", {"tiny": sizes.Size(30, 0.5, ("S1", "B5"), 40, fairness=True)})
         apart = {s: suite.run_suite("tiny", _first_six, folder, first_seed=s, runs=_RUNS) for s in (1, 2)}
         return {**apart, 0: suite.run_suite("tiny", _first_six, folder, seeds=2, runs=_RUNS)}
 
@@ -70,7 +70,7 @@ def test_a_page_gets_the_tables_of_this_suite_and_these_seeds_alone(reports: dic
     assert "| old |" not in page
     assert "another run's" in page
     row = next(line for line in page.splitlines() if line.startswith("| detector |"))
-    assert row.startswith("| detector | 1 of 1 | 1 | - |")
+    assert row.startswith("| detector | 1 of 1 | 1 |")
     assert any(line.startswith("| shared payment |") for line in page.splitlines())
     assert kept.fill(page, reports[1]) == (page, 1)
     assert kept.fill(page, reports[2]) == (page, 0)
