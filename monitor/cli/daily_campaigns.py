@@ -50,17 +50,29 @@ F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
 
+class Told(NoFacts):
+    """What the provider said beside the rows: whose use is sanctioned, as the context of a log would have it."""
+
+    def __init__(self) -> None:
+        self.accounts: set[str] = set()
+
+    def agreed(self, at_ms: int) -> set[str]:
+        """The same at all times."""
+        return self.accounts
+
+
 def judged(detector: Detector, days: Iterator[DayRows], start_ts: float) -> Iterator[Revision]:
     """Alerts on campaigns at the end of each day, by the settings and rules of ``detector``."""
     settings, seed = detector.settings, detector.seed
     rules = wiring.load(settings, (detector.rules,) if detector.rules is not None else ())
     options = AlertOptions(tick_ms=settings.features.tick_s * 1000, subject_type=settings.source.entity, versions={})
     campaigns = wiring.campaigns(settings, rules, options)
-    shown, rng, step_ms = prompt_rates(seed), stream(seed, "daily prompts"), campaigns.step_ms
+    shown, rng, step_ms, told = prompt_rates(seed), stream(seed, "daily prompts"), campaigns.step_ms, Told()
     for number, day in enumerate(days, 1):
         step = int((start_ts + number * 86_400) * 1000) // step_ms - 1
+        told.accounts.update(day.accounts.filter("agreed")["account"].cast(pl.String))
         campaigns.store.put([(step, 0, blob_of(day, step, step_ms, shown, rng))], {0: step + 1})
-        for alert in campaigns.work(rules, NoFacts()):
+        for alert in campaigns.work(rules, told):
             yield msgspec.convert(msgspec.to_builtins(alert), Revision)
 
 

@@ -121,15 +121,15 @@ def evaluate(
         if suite == nightly.NAME:
             from . import daily_campaigns, daily_links
 
-            if prompts or trace or runs:
-                message = "nightly has rows and no requests: leave --prompts, --trace and --runs out"
+            if prompts or trace:
+                message = "nightly has rows and no requests: leave --prompts and --trace out"
                 raise BadInput([Problem("arguments", 0, message)])
             judged = partial(daily_campaigns.judged, _detector(config, rules))
             own: dict[str, nightly.Linker] = {daily_campaigns.NAME: judged, daily_links.NAME: daily_links.linked}
             with _steps(suite, quiet) as progress:
                 made = nightly.run_nightly(
                     seeds=seeds, first_seed=first_seed, accounts=accounts or nightly.ACCOUNTS,
-                    days=days or nightly.DAYS, linkers=own, progress=progress,
+                    days=days or nightly.DAYS, linkers=own, runs=_words(runs), progress=progress,
                 )  # fmt: skip
             _tell(made, json_, html, markdown, fill, quiet)
             return

@@ -7,7 +7,7 @@ stand beside it. Knows nothing of how the detector links and tests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import polars as pl
 
@@ -17,7 +17,7 @@ from monitor.simulate.daily import LINKS, DailyWorld, DayRows
 
 from .inputs import Ledger, Revision, Truth
 from .score import evaluate
-from .suite import Outcome, Progress, SuiteReport
+from .suite import Outcome, Progress, SuiteReport, named
 
 Linker = Callable[[Iterator[DayRows], float], Iterable[Revision]]
 """(days, epoch second at which the first begins) to alerts: ``accounts`` as decimal numbers, ``revised_at`` epoch."""
@@ -119,16 +119,18 @@ def run_night(
 def run_nightly(
     *, seeds: int = 1, first_seed: int = 1, accounts: int = ACCOUNTS, days: int = DAYS,
     linkers: Mapping[str, Linker] | None = None, scenarios: tuple[str, ...] = SCENARIOS,
-    progress: Progress | None = None,
+    runs: Sequence[str] = (), progress: Progress | None = None,
 ) -> SuiteReport:  # fmt: skip
     """A world of each seed, read once by each linker: ``linkers`` (the monitor's own is called detector), baselines.
 
-    Raises ``BadInput`` for no seed.
+    ``runs`` as in :func:`~monitor.evaluate.suite.jobs_of`. Raises ``BadInput`` for no seed, or no run of a name.
     """
     if seeds < 1:
         raise BadInput([Problem("arguments", 0, "at least one seed is needed", "seeds")])
     numbers = tuple(range(first_seed, first_seed + seeds))
     every = {**(linkers or {}), **BASELINES}
+    chosen = named(NAME, [*every], runs)
+    every = {name: linker for name, linker in every.items() if name in chosen}
     outcomes: list[Outcome] = []
     for seed in numbers:
         world = DailyWorld(scenarios, accounts, days, seed)
@@ -140,4 +142,4 @@ def run_nightly(
                     progress(before + day, seeds * len(every) * days, f"day {day} of {note}")
 
             outcomes.append(run_night(name, linker, world, told))
-    return SuiteReport(NAME, numbers, tuple(outcomes))
+    return SuiteReport(NAME, numbers, tuple(outcomes), runs=tuple(runs))

@@ -251,18 +251,27 @@ def jobs_of(
             Job(n, seed, size, folder, backtest, variant=n, prompts=files, trace=real.trace)
             for n, files in real.worlds.items()
         ]
+    chosen = named(suite, [job.name for job in jobs], runs)
+    return [job for job in jobs if job.name in chosen]
+
+
+def named(suite: str, names: Sequence[str], words: Sequence[str]) -> set[str]:
+    """Those of ``names`` that are, or begin with, one of ``words``; all where there is none.
+
+    Raises ``BadInput`` for words that none is.
+    """
+
+    def called(name: str, word: str) -> bool:
+        return name == word or name.startswith((f"{word} ", f"{word}, "))
+
+    there = ", ".join(dict.fromkeys(names))
     problems = [
-        Problem("arguments", 0, f"no run of {suite} is called {word!r}; there are "
-                f"{', '.join(dict.fromkeys(j.name for j in jobs))}", "runs")
-        for word in runs if not any(_called(job, word) for job in jobs)
+        Problem("arguments", 0, f"no run of {suite} is called {word!r}; there are {there}", "runs")
+        for word in words if not any(called(name, word) for name in names)
     ]  # fmt: skip
     if problems:
         raise BadInput(problems)
-    return [job for job in jobs if not runs or any(_called(job, word) for word in runs)]
-
-
-def _called(job: Job, word: str) -> bool:
-    return job.name == word or job.name.startswith(f"{word} ")
+    return {name for name in names if not words or any(called(name, word) for word in words)}
 
 
 def run_suite(

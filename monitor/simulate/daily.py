@@ -53,8 +53,8 @@ class DayRows(NamedTuple):
     ``accounts``, one row an account that sent anything: account u64, day u32 (from the run's first); counts u32 of
     requests: requests, sessions (those that begin one), failed, templated, human (worded as people do), those of
     :data:`CONDUCT` and :data:`TASK_COLUMNS`; input_tokens, output_tokens u64; created_s f64 (epoch seconds), billing
-    (contract 1), casual (a person who types without marks). ``account`` is the index in
-    :attr:`DailyWorld.account_ids`.
+    (contract 1), casual (a person who types without marks), agreed (the provider was told of a sanctioned use).
+    ``account`` is the index in :attr:`DailyWorld.account_ids`.
     """
 
     links: pl.DataFrame
@@ -90,6 +90,10 @@ class DailyWorld:
         self.index: I64 = index.astype(np.int64)
         self._profiles = Profiles(self.people.groups, self.people.hostile)
         self._billings = pl.Series(self.people.billings)
+        self._agreed = np.zeros(len(a.account), np.bool_)
+        for cast in self.people.casts:
+            if cast.scenario.agreement is not None:
+                self._agreed[cast.rows] = True
 
     def __len__(self) -> int:
         """Accounts, ordinary and of scenarios."""
@@ -122,7 +126,7 @@ class DailyWorld:
                 "input_tokens": inputs, "output_tokens": outputs,
                 "created_s": self.monday + people.accounts.created_s[rows],
                 "billing": self._billings.gather(people.accounts.billing[rows]),
-                "casual": people.accounts.casual[rows],
+                "casual": people.accounts.casual[rows], "agreed": self._agreed[rows],
             })  # fmt: skip
             links = [self._links(rng, day, rows[lo:hi], sessions[lo:hi]) for lo, hi in self._batches(rows)]
             yield DayRows(pl.concat(links) if links else _NO_LINKS.clone(), _one_row_each(frame))
@@ -281,5 +285,5 @@ def _one_row_each(frame: pl.DataFrame) -> pl.DataFrame:
         return frame
     return frame.group_by("account", maintain_order=True).agg(
         pl.col("day").first(), *(pl.col(c).sum() for c in (*_COUNTS, "input_tokens", "output_tokens")),
-        pl.col("created_s", "billing", "casual").first(),
+        pl.col("created_s", "billing", "casual").first(), pl.col("agreed").any(),
     )
