@@ -138,6 +138,24 @@ def test_the_tests_tell_a_course_from_the_campaign_where_the_linker_alone_does_n
     assert campaign.core_recall > 0.7
 
 
+def test_a_customer_with_an_agreement_is_spared_and_without_one_he_looks_like_what_he_does():
+    """B2 generates training data at scale, under a contract that the context tells."""
+    licensed = find(["B2"])[0].model_copy(update={"accounts": 40, "min_accounts": 40})
+    found = []
+    for customer in (licensed, licensed.model_copy(update={"agreement": None})):
+        world = DailyWorld([customer], 3000, 2, 1, heavy_cap=100)
+        e = nightly.run_night("tests", partial(daily_campaigns.judged, DETECTOR), world).evaluation
+        found.append((e.false_campaigns.count, e.confounders[0].contamination))
+    assert found == [(0, 0.0), (1, 1.0)]
+
+
+def test_runs_by_name_leave_out_the_others():
+    made = nightly.run_nightly(accounts=1000, days=1, scenarios=("B5",), runs=["shared network and template"])
+    assert [o.name for o in made.outcomes] == ["shared network and template"]
+    with pytest.raises(BadInput, match="no run of nightly is called 'ours'"):
+        nightly.run_nightly(accounts=1000, days=1, scenarios=("B5",), runs=["ours"])
+
+
 def test_a_campaign_that_asks_as_people_do_is_linked_and_not_accused():
     """So the tests can fail: the links are there, and what the rows say of the prompts decides."""
     plain = find(["S4"])[0]
