@@ -62,7 +62,9 @@ def evaluate(
     baselines: Annotated[bool, typer.Option("--baselines/--no-baselines", help="Known detectors beside ours.")] = True,
     runs: Annotated[
         str | None,
-        typer.Option(help="Comma-separated: only these runs of a suite, by name or first word (detector, mix, text)."),
+        typer.Option(
+            help="Comma-separated: only these runs of a suite, by name or first word (detector, mix, text, baselines)."
+        ),
     ] = None,
     accounts: Annotated[int | None, typer.Option(min=1_000, help="Ordinary accounts of nightly; a million.")] = None,
     days: Annotated[int | None, typer.Option(min=1, help="Days of nightly; seven.")] = None,

@@ -39,6 +39,8 @@ Progress = Callable[[int, int, str], None]
 """Called with (worlds made and runs done, how many of both in all, what was just done)."""
 _Made = TypeVar("_Made")
 
+BASELINES = "baselines"
+"""All of them, among the runs that are asked for."""
 _MADE = "written.json"
 """Beside a log that is whole: what it was asked to be, and what it holds."""
 
@@ -226,7 +228,8 @@ def jobs_of(
 ) -> list[Job]:  # fmt: skip
     """All jobs of a suite; ``switched_off`` are the detector with a part of it off. ``BadInput`` for no such suite.
 
-    ``runs``: only those of these names, or whose names begin with one of these words; ``BadInput`` for one of none.
+    ``runs``: only those of these names, or whose names begin with one of these words, or ``baselines``; ``BadInput``
+    for one of none.
     """
     if suite not in SUITES:
         raise BadInput([Problem("arguments", 0, f"no such suite; there are {', '.join(SUITES)}, nightly", "suite")])
@@ -251,7 +254,8 @@ def jobs_of(
             Job(n, seed, size, folder, backtest, variant=n, prompts=files, trace=real.trace)
             for n, files in real.worlds.items()
         ]
-    chosen = named(suite, [job.name for job in jobs], runs)
+    words = [name for word in runs for name in (baselines.NAMES if word == BASELINES else (word,))]
+    chosen = named(suite, [job.name for job in jobs], words)
     return [job for job in jobs if job.name in chosen]
 
 

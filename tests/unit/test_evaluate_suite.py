@@ -212,6 +212,7 @@ def test_runs_by_name_or_first_word_leave_out_all_others(tmp_path, small):
     assert report.names == ["detector", "merged networks", "mix 25"]
     assert [f.name for f in report.fairness] == ["merged networks"]
     assert not suite.run_suite("small", oracle, tmp_path, runs=["merged networks"]).fairness
+    assert suite.run_suite("small", oracle, tmp_path, runs=["baselines"]).names == [*baselines.NAMES]
     with pytest.raises(BadInput, match=r"'mi'.*mix 25"):
         suite.run_suite("small", oracle, tmp_path, runs=["mi", "detector"])
 
