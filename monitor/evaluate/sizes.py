@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from monitor.simulate import Scenario, find
+from monitor.simulate.population import scaled
+from monitor.simulate.scenario import Links, Text
 
 from . import ablation
 
@@ -70,10 +72,29 @@ def mix_variant(share: float) -> Scenario:
     return base.model_copy(update={"groups": [changed]})
 
 
+_LINK_POOLS = (
+    "orgs", "payments", "referrals", "contact_domains", "tool_schemas", "ja4", "builds", "prefixes", "cohorts",
+)  # fmt: skip
+_TEXT_POOLS = ("families", "systems")
+
+
 def size_variant(accounts: int) -> Scenario:
-    """The wide and slow campaign with exactly ``accounts`` accounts, whatever the population."""
+    """The wide and slow campaign with exactly ``accounts`` accounts, whatever the population, and pools to match.
+
+    58 accounts behind the 900 address prefixes of 25,000 would share nothing.
+    """
     full = find(["S4"])[0]
-    return full.model_copy(update={"accounts": accounts, "min_accounts": accounts})
+
+    def fitting(part: Links | Text, names: tuple[str, ...]) -> dict[str, int]:
+        sizes = {name: getattr(part, name) for name in names}
+        return {name: scaled(size, accounts, full.accounts) for name, size in sizes.items() if size is not None}
+
+    groups = [
+        g.model_copy(update={"links": g.links.model_copy(update=fitting(g.links, _LINK_POOLS)),
+                             "text": g.text.model_copy(update=fitting(g.text, _TEXT_POOLS))})
+        for g in full.groups
+    ]  # fmt: skip
+    return full.model_copy(update={"accounts": accounts, "min_accounts": accounts, "groups": groups})
 
 
 def pair_cast(pair: Pair, side: str) -> list[str | Scenario]:
