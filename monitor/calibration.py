@@ -17,7 +17,7 @@ from monitor import wiring
 from monitor.alerts import FileSink
 from monitor.backtest import backtest
 from monitor.campaigns.calibrate import ENOUGH, to_ship
-from monitor.evaluate.suite import CONFOUNDERS
+from monitor.evaluate.sizes import CONFOUNDERS
 from monitor.offline import context_events
 from monitor.settings import Settings
 from monitor.simulate import api

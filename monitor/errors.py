@@ -43,6 +43,10 @@ class BadInput(MonitorError):
         self.problems = tuple(sorted(problems))
         super().__init__("\n".join(str(p) for p in self.problems))
 
+    def __reduce__(self) -> tuple[type[BadInput], tuple[tuple[Problem, ...]]]:
+        # an exception is pickled by its message, and would come back from another process with a problem a letter
+        return type(self), (self.problems,)
+
 
 class NothingReadable(MonitorError):
     """No record of the input could be read."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -86,6 +87,16 @@ class Detector:
         return backtest_files(
             [log], alerts, context=[context], settings=self.settings, rules=self.rules, seed=self.seed
         )
+
+    def stamp(self) -> str:
+        """A hash of everything that decides what it says of a log: the package's files, settings, rules and seed."""
+        digest = hashlib.blake2b(f"{self.settings.hash} {self.seed}".encode(), digest_size=16)
+        digest.update(wiring.load(self.settings, (self.rules,) if self.rules is not None else ()).hash.encode())
+        package = Path(__file__).parent
+        for file in sorted(f for f in package.rglob("*") if f.is_file() and "__pycache__" not in f.parts):
+            digest.update(f"\0{file.relative_to(package)}\0".encode())
+            digest.update(file.read_bytes())
+        return digest.hexdigest()
 
     def without(self, *path: str) -> Detector:
         """The same with a switch of the settings off: ``without("score", "anomaly", "enabled")``."""

@@ -20,7 +20,7 @@ from ..simulate.daily import LINKS, DayRows
 
 NAME = "linker, every candidate an alert"
 _DAY_S = 86_400
-_KINDS = {
+KINDS = {
     "payment": "payment", "prefix": "egress_prefix", "asn": "egress_asn", "ja4": "ja4", "client": "client_build",
     "user_agent": "user_agent", "system": "system_prompt", "template": "template_opening",
     "tool_schema": "tool_schema", "referral": "referral", "contact": "contact_domain",
@@ -67,7 +67,7 @@ def _values(day: DayRows, kind: str) -> pl.DataFrame:
 
 
 def _mapped(day: DayRows) -> pl.DataFrame:
-    codes = {LINKS.index(ours): CODE[theirs] for ours, theirs in _KINDS.items()}
+    codes = {LINKS.index(ours): CODE[theirs] for ours, theirs in KINDS.items()}
     rows = day.links.filter(pl.col("kind").is_in([*codes]))
     kind = pl.col("kind").replace_strict(codes, return_dtype=pl.UInt8)
     return rows.select(pl.col("account").cast(pl.UInt32), kind, "value")

@@ -9,6 +9,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,12 +17,9 @@ import typer
 
 from .common import ConfigOption, EngineOption, err, guarded, out, progress_bar
 from .drill_live import PORT, drill_live
-
-_WIDE = 200
+from .fitted import show
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from ..evaluate.suite import SuiteReport
     from ..offline import Detector
 
@@ -30,7 +28,11 @@ MoreLogs = Annotated[list[Path] | None, typer.Argument(metavar="[LOG]...", help=
 RulesOption = Annotated[Path | None, typer.Option("--rules", help="Directory of rules instead of the settings'.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Where the figures go as JSON.")]
 WorkOption = Annotated[
-    Path | None, typer.Option("--work", help="Directory for logs and alerts, kept; without it a temporary one.")
+    Path | None,
+    typer.Option(
+        "--work",
+        help="Directory for logs, alerts and runs, kept: a suite that was stopped goes on there. Else a temporary one.",
+    ),
 ]
 ProcessesOption = Annotated[int | None, typer.Option("--processes", min=1, help="Local processes; default: one a CPU.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress, no table.")]
@@ -50,10 +52,28 @@ def evaluate(
     json_: JsonFile = None,
     html: Annotated[Path | None, typer.Option(help="Where one page with plots goes.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Where a suite's tables go as Markdown.")] = None,
+    fill: Annotated[
+        Path | None, typer.Option(help="A Markdown page: its marked tables of this suite and seeds are made anew.")
+    ] = None,
+    report: Annotated[
+        list[Path] | None,
+        typer.Option(help="JSON of a suite that ran before: its tables and pages again, several added up over seeds."),
+    ] = None,
     baselines: Annotated[bool, typer.Option("--baselines/--no-baselines", help="Known detectors beside ours.")] = True,
+    runs: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated: only these runs of a suite, by name or first word (detector, mix, text, baselines)."
+        ),
+    ] = None,
+    accounts: Annotated[int | None, typer.Option(min=1_000, help="Ordinary accounts of nightly; a million.")] = None,
+    days: Annotated[int | None, typer.Option(min=1, help="Days of nightly; seven.")] = None,
     prompts: Annotated[
         list[Path] | None,
-        typer.Option(help="Parquet of prompts, by `kind` benign or hostile: adds a semi-real world a hostile file."),
+        typer.Option(
+            help="Parquet of prompts, or a folder of prompts_*.parquet, benign or hostile by their `kind`: adds a "
+            "semi-real world for each hostile file."
+        ),
     ] = None,
     trace: Annotated[list[Path] | None, typer.Option(help="Parquet of arrivals and tokens for --prompts.")] = None,
     pilot: Annotated[
@@ -88,19 +108,35 @@ def evaluate(
             raise BadInput([Problem("arguments", 0, "--pilot reads prompts alone; leave logs, alerts and suites out")])
         _pilot(pilot, fit, first_seed, json_, markdown, quiet)
         return
+    if report:
+        from ..evaluate.api import read_suites
+
+        if alerts or truth or logs or suite:
+            raise BadInput([Problem("arguments", 0, "--report reads what a suite wrote; leave logs and suites out")])
+        _tell(read_suites(report), json_, html, markdown, fill, quiet)
+        return
     if suite is not None:
         if alerts or truth or logs:
             raise BadInput([Problem("arguments", 0, "--suite makes its own logs; leave --alerts, --truth, --log out")])
         from ..evaluate import nightly
 
         if suite == nightly.NAME:
-            from . import daily_links
+            from . import daily_campaigns, daily_links
 
+            if prompts or trace:
+                message = "nightly has rows and no requests: leave --prompts and --trace out"
+                raise BadInput([Problem("arguments", 0, message)])
+            judged = partial(daily_campaigns.judged, _detector(config, rules))
+            own: dict[str, nightly.Linker] = {daily_campaigns.NAME: judged, daily_links.NAME: daily_links.linked}
             with _steps(suite, quiet) as progress:
-                own = {daily_links.NAME: daily_links.linked}
-                made = nightly.run_nightly(seeds=seeds, first_seed=first_seed, linkers=own, progress=progress)
-            _tell(made, json_, html, markdown, quiet)
+                made = nightly.run_nightly(
+                    seeds=seeds, first_seed=first_seed, accounts=accounts or nightly.ACCOUNTS,
+                    days=days or nightly.DAYS, linkers=own, runs=_words(runs), progress=progress,
+                )  # fmt: skip
+            _tell(made, json_, html, markdown, fill, quiet)
             return
+        if accounts or days:
+            raise BadInput([Problem("arguments", 0, "--accounts and --days size nightly alone")])
         from ..engines import LOCAL, engine_of
         from ..evaluate.semireal import sources
         from ..evaluate.suite import run_suite
@@ -113,21 +149,27 @@ def evaluate(
             made = run_suite(
                 suite, detector, folder, seeds=seeds, first_seed=first_seed, processes=processes or os.cpu_count() or 1,
                 with_baselines=baselines, switched_off=_switched_off(detector), semi_real=real,
+                runs=_words(runs), keep=work is not None, stamp=detector.stamp() if work is not None else "",
                 spread=spread, progress=progress,
             )  # fmt: skip
-        _tell(made, json_, html, markdown, quiet)
+        _tell(made, json_, html, markdown, fill, quiet)
         return
     missing = [n for n, given in (("--alerts", alerts), ("--truth", truth), ("--log", logs)) if not given]
     if missing:
         raise BadInput([Problem("arguments", 0, f"{', '.join(missing)} must be given, or --suite")])
-    from ..evaluate import report
+    from ..evaluate import report as single
     from ..evaluate.api import evaluate_files
 
     result = evaluate_files(alerts or "", truth or "", logs, json_, html)
     if not quiet:
-        for table in report.tables(result):
-            _print(table)
-        out.print(report.summary(result), soft_wrap=True)
+        for table in single.tables(result):
+            show(table)
+        out.print(single.summary(result), soft_wrap=True)
+
+
+def _words(given: str | None) -> list[str]:
+    """Comma-separated words."""
+    return [word.strip() for word in (given or "").split(",") if word.strip()]
 
 
 def _calibrate(file: Path, config: Path | None, quiet: bool) -> None:
@@ -187,7 +229,7 @@ def drill(
 
         plan = Plan(scenarios or "S1", within * 3_600, every * 3_600, study, seed, rounds)
         drill_live(config, plan, port, earliest)
-    chosen = [s.strip() for s in scenarios.split(",") if s.strip()] if scenarios else list(SCENARIOS)
+    chosen = _words(scenarios) or list(SCENARIOS)
     detector = _detector(config, rules)
     with _folder(work) as folder, _steps("drill", quiet) as progress:
         report = run_drill(
@@ -222,7 +264,7 @@ def _pilot(
     report.write(made, json_, markdown)
     if not quiet:
         for table in report.tables(made):
-            _print(table)
+            show(table)
 
 
 def _detector(config: Path | None, rules: Path | None) -> Detector:
@@ -246,26 +288,25 @@ def _switched_off(detector: Detector) -> dict[str, Detector]:
     return off
 
 
-def _tell(report: SuiteReport, json_: Path | None, html: Path | None, markdown: Path | None, quiet: bool) -> None:
+def _tell(
+    report: SuiteReport, json_: Path | None, html: Path | None, markdown: Path | None, fill: Path | None, quiet: bool
+) -> None:
     """Files, tables, and exit status 1 where an invariant is broken."""
-    from ..evaluate.api import suite_markdown, suite_tables, write_suite
+    from ..evaluate.api import fill_page, suite_markdown, suite_tables, write_suite
 
     write_suite(report, json_, html)
+    if fill is not None:
+        fill_page(fill, report)
     if markdown is not None:
         markdown.write_text(suite_markdown(report), "utf-8")
     if not quiet:
         for table in suite_tables(report):
-            _print(table)
+            show(table)
     broken = [f for f in report.fairness if f.holds is False]
     for found in broken:
         err.print(f"{found.name}, seed {found.seed}: {found.changed} alerts changed ({found.reading})", style="red")
     if broken:
         raise typer.Exit(1)
-
-
-def _print(table: Table) -> None:
-    """On a terminal as wide as it is; into a file or a pipe wide enough for every column."""
-    out.print(table, width=None if out.is_terminal else _WIDE)
 
 
 @contextmanager

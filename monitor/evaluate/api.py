@@ -6,14 +6,19 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import report
+from monitor.errors import BadInput, Problem
+
+from . import kept, report
 from .drill import DrillReport
 from .inputs import read_alerts, read_log, read_truth
 from .score import Evaluation, evaluate
 from .suite import SuiteReport
 from .suite_report import suite_html, suite_markdown, suite_tables
 
-__all__ = ["evaluate_files", "suite_html", "suite_markdown", "suite_tables", "write_drill", "write_suite"]
+__all__ = [
+    "evaluate_files", "fill_page", "read_suites", "suite_html", "suite_markdown", "suite_tables", "write_drill",
+    "write_suite",
+]  # fmt: skip
 
 
 def evaluate_files(
@@ -27,6 +32,23 @@ def evaluate_files(
     result = evaluate(read_alerts(alerts), read_truth(truth), read_log(logs))
     report.write(result, json_path, html_path)
     return result
+
+
+def read_suites(paths: Sequence[Path]) -> SuiteReport:
+    """Suites run before, from their JSON. Raises ``BadInput``."""
+    return kept.read(paths)
+
+
+def fill_page(path: Path, suite: SuiteReport) -> None:
+    """Make the suite's marked tables in a Markdown page anew. Raises ``BadInput``, also where it has none."""
+    try:
+        page, count = kept.fill(path.read_text("utf-8"), suite)
+    except OSError as e:
+        raise BadInput([Problem(str(path), 0, f"can't be read: {e.strerror}")]) from e
+    if not count:
+        message = f"has no table of {kept.name_of(suite)}: one stands after <!-- {kept.name_of(suite)}: Scenarios -->"
+        raise BadInput([Problem(str(path), 0, message)])
+    path.write_text(page, "utf-8")
 
 
 def write_suite(suite: SuiteReport, json_path: str | Path | None, html_path: str | Path | None) -> None:

@@ -125,7 +125,7 @@ class DrillReport:
         for c in self.overlay.campaigns:
             when = "-" if c.hours_to_high is None else f"{c.hours_to_high:.1f} h"
             lines.append(f"  {c.scenario:4} {c.accounts} : {c.population}  {'found' if c.found else 'missed'}  {when}  "
-                         f"leaked {c.leaks[0].share:.0%}")  # fmt: skip
+                         f"leaked {c.leaks[0].share:.0%}  at medium {c.noticed} of {c.accounts}")  # fmt: skip
         lines += [f"with {w.name}: {w.found} of {self.scenarios}" for w in self.missing]
         return "\n".join(lines) + "\n"
 

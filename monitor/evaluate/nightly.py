@@ -2,12 +2,12 @@
 
 A linker reads :class:`~monitor.simulate.daily.DayRows` day after day and yields alerts whose accounts are the
 decimal numbers of the rows; nothing else of the world is handed to it. Two linkers that anybody would write first
-stand beside it. Knows nothing of how the detector links.
+stand beside it. Knows nothing of how the detector links and tests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import polars as pl
 
@@ -17,7 +17,7 @@ from monitor.simulate.daily import LINKS, DailyWorld, DayRows
 
 from .inputs import Ledger, Revision, Truth
 from .score import evaluate
-from .suite import Outcome, Progress, SuiteReport
+from .suite import Outcome, Progress, SuiteReport, named
 
 Linker = Callable[[Iterator[DayRows], float], Iterable[Revision]]
 """(days, epoch second at which the first begins) to alerts: ``accounts`` as decimal numbers, ``revised_at`` epoch."""
@@ -32,15 +32,16 @@ _SOMEONE, _CROWD = 3, 2_000
 class _Recorder:
     """Hands days on and keeps of each only who called how much, for the score."""
 
-    def __init__(self, world: DailyWorld):
-        self._world, self._kept, self.links = world, list[pl.DataFrame](), 0
+    def __init__(self, world: DailyWorld, told: Callable[[int], None]):
+        self._world, self._kept, self.links, self._told = world, list[pl.DataFrame](), 0, told
 
     def days(self) -> Iterator[DayRows]:
-        for day in self._world:
+        for number, day in enumerate(self._world, 1):
             self.links += len(day.links)
             tokens = (pl.col("input_tokens") + pl.col("output_tokens")).cast(pl.Int64).alias("tokens")
             self._kept.append(day.accounts.select("account", "day", "requests", tokens))
             yield day
+            self._told(number)
 
     def ledger(self) -> Ledger:
         """An account-day stands at the middle of its day."""
@@ -104,9 +105,11 @@ BASELINES: Mapping[str, Linker] = {
 }  # fmt: skip
 
 
-def run_night(name: str, linker: Linker, world: DailyWorld) -> Outcome:
-    """Feed ``world`` to ``linker`` and score what it says."""
-    recorder = _Recorder(world)
+def run_night(
+    name: str, linker: Linker, world: DailyWorld, told: Callable[[int], None] = lambda day: None
+) -> Outcome:  # fmt: skip
+    """Feed ``world`` to ``linker`` and score what it says; ``told`` each day that it has read, from 1."""
+    recorder = _Recorder(world, told)
     alerts = list(linker(recorder.days(), world.start_ts))
     log = recorder.ledger()
     read = {"account_days": int(log.account_days.sum()), "links": recorder.links, "alerts": len(alerts)}
@@ -116,21 +119,27 @@ def run_night(name: str, linker: Linker, world: DailyWorld) -> Outcome:
 def run_nightly(
     *, seeds: int = 1, first_seed: int = 1, accounts: int = ACCOUNTS, days: int = DAYS,
     linkers: Mapping[str, Linker] | None = None, scenarios: tuple[str, ...] = SCENARIOS,
-    progress: Progress | None = None,
+    runs: Sequence[str] = (), progress: Progress | None = None,
 ) -> SuiteReport:  # fmt: skip
     """A world of each seed, read once by each linker: ``linkers`` (the monitor's own is called detector), baselines.
 
-    Raises ``BadInput`` for no seed.
+    ``runs`` as in :func:`~monitor.evaluate.suite.jobs_of`. Raises ``BadInput`` for no seed, or no run of a name.
     """
     if seeds < 1:
         raise BadInput([Problem("arguments", 0, "at least one seed is needed", "seeds")])
     numbers = tuple(range(first_seed, first_seed + seeds))
     every = {**(linkers or {}), **BASELINES}
+    chosen = named(NAME, [*every], runs)
+    every = {name: linker for name, linker in every.items() if name in chosen}
     outcomes: list[Outcome] = []
     for seed in numbers:
         world = DailyWorld(scenarios, accounts, days, seed)
         for name, linker in every.items():
-            outcomes.append(run_night(name, linker, world))
-            if progress is not None:
-                progress(len(outcomes), seeds * len(every), f"{name}, seed {seed}")
-    return SuiteReport(NAME, numbers, tuple(outcomes))
+            before, note = len(outcomes) * days, f"{name}, seed {seed}"
+
+            def told(day: int, before: int = before, note: str = note) -> None:
+                if progress is not None:
+                    progress(before + day, seeds * len(every) * days, f"day {day} of {note}")
+
+            outcomes.append(run_night(name, linker, world, told))
+    return SuiteReport(NAME, numbers, tuple(outcomes), runs=tuple(runs))

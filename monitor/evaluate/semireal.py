@@ -36,9 +36,12 @@ class Sources:
 
 
 def sources(prompts: Sequence[Path], trace: Sequence[Path]) -> Sources:
-    """Sort files of prompts by their ``kind``. Raises ``BadInput`` for files that are none, or no two sides."""
+    """Sort files of prompts by their ``kind``; a folder stands for the ``prompts_*.parquet`` in it.
+
+    Raises ``BadInput`` for files that are none, or no two sides.
+    """
     benign, attacks, problems = [], {}, []
-    for path in prompts:
+    for path in (file for given in prompts for file in _files(given)):
         try:
             first = pl.scan_parquet(path).select(pl.col("kind").cast(pl.String)).head(1).collect()["kind"].to_list()
         except (OSError, pl.exceptions.PolarsError) as e:
@@ -57,6 +60,10 @@ def sources(prompts: Sequence[Path], trace: Sequence[Path]) -> Sources:
     if problems:
         raise BadInput(problems)
     return Sources(tuple(benign), attacks, tuple(trace))
+
+
+def _files(given: Path) -> list[Path]:
+    return sorted(given.glob("prompts_*.parquet")) if given.is_dir() else [given]
 
 
 def mmd_rows(real: Sources, window: int = 1500, per_group: int = 300) -> list[MmdRow]:

@@ -8,16 +8,19 @@ writes contract 2. Knows nothing of how it detects. Work is spread over local pr
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from monitor.errors import BadInput, Problem
-from monitor.simulate import Scenario, api, find
+from monitor.simulate import Scenario, api
 
 from . import ablation, baselines
 from .fairness import TESTS, Fairness, compare, transform
@@ -26,65 +29,20 @@ from .inputs import read_alerts, read_log, read_truth
 from .mmd_table import MmdRow
 from .score import Evaluation, evaluate
 from .semireal import Sources, mmd_rows
+from .sizes import PAIR_ACCOUNTS, PAIRS, SIDES, SUITES, Size, mix_variant, pair_cast, size_variant
 
 Backtest = Callable[[Path, Path, Path], Mapping[str, Any]]
 """(log, context, alerts to write) to the summary of contract 3; picklable where more than one process runs."""
 Spread = Callable[[Callable[["Job"], Any], Sequence["Job"]], Iterable[Any]]
 """As ``map``: of worlds to make first, then of runs."""
 Progress = Callable[[int, int, str], None]
-"""Called with (jobs done, jobs in all, what was just done)."""
+"""Called with (worlds made and runs done, how many of both in all, what was just done)."""
+_Made = TypeVar("_Made")
 
-ATTACKS = (*(f"S{i}" for i in range(1, 12)), "S13", "S14", "G1", "P1", "P2", "P3", "S0")
-CONFOUNDERS = tuple(f"B{i}" for i in range(1, 16))
-MIXES = (0.01, 0.05, 0.10, 0.25, 1.0)
-SIZES = (10, 58, 100, 1000)
-
-
-SIDES = ("without", "with")
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two worlds that differ in an attack on the detector itself; its cost is the recall lost on ``measured``."""
-
-    name: str
-    cast: tuple[str, ...]
-    measured: tuple[str, ...]
-    days: float
-
-
-PAIRS = (
-    # the poisoner drifts from day 3 to day 23, so a shorter world would hold nothing of him
-    Pair("P1 poisons", ("S1", "S4", "S5", "P1"), ("S1", "S4", "S5"), 10.0),
-    Pair("P2 glues", ("S1", "S4", "P2"), ("S1", "S4", "P2"), 4.0),
-)
-PAIR_ACCOUNTS = 400
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """A suite: ordinary accounts, days, scenarios of the composed world, and what else is run."""
-
-    accounts: int
-    days: float
-    scenarios: tuple[str, ...]
-    heavy_cap: float
-    mixes: tuple[float, ...] = ()
-    sizes: tuple[int, ...] = ()
-    ablations: tuple[str, ...] = ()
-    fairness: bool = False
-    pairs: bool = False
-
-
-SUITES: Mapping[str, Size] = {
-    "smoke": Size(600, 2.0, ("S1", "S4", "S5", "S10", "D1", "B1", "B3", "B4", "B5", "B6"), 300,
-                  ablations=("metadata only",)),
-    "standard": Size(1000, 3.0, (*ATTACKS, *CONFOUNDERS), 300, MIXES, SIZES, ablation.COARSE, True, True),
-    "full": Size(6000, 14.0, (*ATTACKS, *CONFOUNDERS), 1500, MIXES, SIZES, tuple(ablation.GROUPS), True, True),
-}  # fmt: skip
-"""``standard`` makes one world of 480,000 requests a seed, which the detector reads 14 times (ablations, parts off,
-fairness), and 13 smaller ones (mixes, sizes, pairs): 8 million requests in all. ``full`` reads 20 times one of about
-8 million, for a night; it alone takes each kind of link away by itself."""
+BASELINES = "baselines"
+"""All of them, among the runs that are asked for."""
+_MADE = "written.json"
+"""Beside a log that is whole: what it was asked to be, and what it holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +59,10 @@ class Job:
     baseline: str | None = None
     prompts: tuple[Path, ...] = ()
     trace: tuple[Path, ...] = ()
+    keep: bool = True
+    """Whether the log may lie there after the run; else whoever is alone in a world takes it away."""
+    stamp: str = ""
+    """Of code, settings and rules: a run of the same stamp that lies there is not run again. None: all are run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +87,8 @@ class SuiteReport:
     outcomes: tuple[Outcome, ...]
     fairness: tuple[Fairness, ...] = ()
     mmd: tuple[MmdRow, ...] = ()
+    runs: tuple[str, ...] = ()
+    """What it was asked to be confined to; none: everything."""
 
     def of(self, name: str) -> list[Outcome]:
         """The runs of one name, one a seed."""
@@ -150,40 +114,11 @@ class SuiteReport:
         return {"suite": self.suite, "seeds": list(self.seeds), "outcomes": [asdict(o) for o in self.outcomes],
                 "time_to_alert": [list(r) for r in self.time_to_alert()],
                 "fairness": [asdict(f) | {"holds": f.holds, "reading": f.reading} for f in self.fairness],
-                "mmd": [asdict(m) for m in self.mmd]}  # fmt: skip
+                "mmd": [asdict(m) for m in self.mmd], "runs": list(self.runs)}  # fmt: skip
 
     def to_json(self) -> str:
         """Stable JSON."""
         return json.dumps(self.as_dict(), indent=1, sort_keys=True, default=str) + "\n"
-
-
-def mix_variant(share: float) -> Scenario:
-    """The reseller with ``share`` of its traffic distillation."""
-    base = find(["S6"])[0]
-    group = base.groups[0]
-    changed = group.model_copy(update={"evasion": group.evasion.model_copy(update={"cover": 1.0 - share})})
-    return base.model_copy(update={"groups": [changed]})
-
-
-def size_variant(accounts: int) -> Scenario:
-    """The wide and slow campaign with exactly ``accounts`` accounts, whatever the population."""
-    full = find(["S4"])[0]
-    return full.model_copy(update={"accounts": accounts, "min_accounts": accounts})
-
-
-def pair_cast(pair: Pair, side: str) -> list[str | Scenario]:
-    """The cast of a side. Without P1 he is not there; without P2's glue her accounts have links of their own.
-
-    The attack stands last, so that everybody else is the same in both worlds.
-    """
-    *others, attack = pair.cast
-    if side == "with":
-        return [*others, attack]
-    if attack not in pair.measured:
-        return list(others)
-    plain = find([attack])[0]
-    groups = [g.model_copy(update={"links": g.links.model_copy(update={"copy_from": None})}) for g in plain.groups]
-    return [*others, plain.model_copy(update={"groups": groups})]
 
 
 def _cast(job: Job) -> list[str | Scenario]:
@@ -197,21 +132,43 @@ def _cast(job: Job) -> list[str | Scenario]:
     return list(job.size.scenarios)
 
 
+def _asked(job: Job) -> dict[str, Any]:
+    """What the job's world was asked to be."""
+    return {"accounts": job.size.accounts, "days": job.size.days, "heavy_cap": job.size.heavy_cap,
+            "cast": [s if isinstance(s, str) else s.model_dump(mode="json") for s in _cast(job)],
+            "prompts": [str(p) for p in job.prompts], "trace": [str(p) for p in job.trace]}  # fmt: skip
+
+
 def _world(job: Job) -> Path:
-    """The world's files, made once for all jobs that share them."""
+    """The world's files, made once for all jobs that share them, and anew where a kept folder holds another world."""
     folder = _folder_of(job)
-    done = folder / "written.json"
-    if not done.exists():
+    done, asked = folder / _MADE, _asked(job)
+    if not done.exists() or json.loads(done.read_text()).get("asked") != asked:
         folder.mkdir(parents=True, exist_ok=True)
+        done.unlink(missing_ok=True)
         made = api.simulate(_cast(job), folder / "log.ndjson", accounts=job.size.accounts, days=job.size.days,
                             seed=job.seed, heavy_cap=job.size.heavy_cap, prompts=job.prompts,
                             trace=job.trace)  # fmt: skip
-        done.write_text(json.dumps(made.as_dict()))
+        done.write_text(json.dumps({"asked": asked, **made.as_dict()}))
     return folder
 
 
+def _kept(job: Job) -> Outcome | None:
+    """The run as it lies in a kept folder, of the same world and stamp; None where there is none."""
+    file = _folder_of(job) / f"run-{_slug(job.name)}.json"
+    if not job.stamp or not file.exists():
+        return None
+    saved = json.loads(file.read_text())
+    if (saved["stamp"], saved["asked"]) != (job.stamp, _asked(job)):
+        return None
+    return msgspec.convert(saved["outcome"], Outcome)
+
+
 def run_job(job: Job) -> Outcome:
-    """Make the world if need be, run the detector or baseline over it, score."""
+    """Make the world if need be, run the detector or baseline over it, score; or take a run that lies there."""
+    kept = _kept(job)
+    if kept is not None:
+        return kept
     folder = _world(job)
     log, context, truth = (folder / f"log{part}.ndjson" for part in ("", ".context", ".truth"))
     base = log
@@ -232,7 +189,18 @@ def run_job(job: Job) -> Outcome:
     told = list(read_truth(truth))
     whole = job.name == "detector" and job.variant == "composed"
     groups = by_group(base, found, {t.account_id for t in told if t.abusive}) if whole else ()
-    return Outcome(job.name, job.seed, job.variant, evaluate(found, told, read_log([base])), summary, groups)
+    scored = evaluate(found, told, read_log([base]))
+    outcome = Outcome(job.name, job.seed, job.variant, scored, summary, groups)
+    if not job.keep:
+        base.unlink()
+        (folder / _MADE).unlink()
+    if job.stamp:
+        saved = {"stamp": job.stamp, "asked": _asked(job), "outcome": asdict(outcome)}
+        file = folder / f"run-{_slug(job.name)}.json"
+        part = file.with_suffix(".part")
+        part.write_text(json.dumps(saved, default=str))
+        part.replace(file)
+    return outcome
 
 
 def _slug(name: str) -> str:
@@ -256,9 +224,13 @@ def transform_of(name: str) -> ablation.Transform:
 
 def jobs_of(
     suite: str, seeds: Sequence[int], folder: Path, backtest: Backtest, with_baselines: bool = True,
-    switched_off: Mapping[str, Backtest] | None = None, semi_real: Sources | None = None,
+    switched_off: Mapping[str, Backtest] | None = None, semi_real: Sources | None = None, runs: Sequence[str] = (),
 ) -> list[Job]:  # fmt: skip
-    """All jobs of a suite; ``switched_off`` are the detector with a part of it off. ``BadInput`` for no such suite."""
+    """All jobs of a suite; ``switched_off`` are the detector with a part of it off. ``BadInput`` for no such suite.
+
+    ``runs``: only those of these names, or whose names begin with one of these words, or ``baselines``; ``BadInput``
+    for one of none.
+    """
     if suite not in SUITES:
         raise BadInput([Problem("arguments", 0, f"no such suite; there are {', '.join(SUITES)}, nightly", "suite")])
     size, jobs = SUITES[suite], []
@@ -282,7 +254,28 @@ def jobs_of(
             Job(n, seed, size, folder, backtest, variant=n, prompts=files, trace=real.trace)
             for n, files in real.worlds.items()
         ]
-    return jobs
+    words = [name for word in runs for name in (baselines.NAMES if word == BASELINES else (word,))]
+    chosen = named(suite, [job.name for job in jobs], words)
+    return [job for job in jobs if job.name in chosen]
+
+
+def named(suite: str, names: Sequence[str], words: Sequence[str]) -> set[str]:
+    """Those of ``names`` that are, or begin with, one of ``words``; all where there is none.
+
+    Raises ``BadInput`` for words that none is.
+    """
+
+    def called(name: str, word: str) -> bool:
+        return name == word or name.startswith((f"{word} ", f"{word}, "))
+
+    there = ", ".join(dict.fromkeys(names))
+    problems = [
+        Problem("arguments", 0, f"no run of {suite} is called {word!r}; there are {there}", "runs")
+        for word in words if not any(called(name, word) for name in names)
+    ]  # fmt: skip
+    if problems:
+        raise BadInput(problems)
+    return {name for name in names if not words or any(called(name, word) for word in words)}
 
 
 def run_suite(
@@ -296,45 +289,70 @@ def run_suite(
     with_baselines: bool = True,
     switched_off: Mapping[str, Backtest] | None = None,
     semi_real: Sources | None = None,
+    runs: Sequence[str] = (),
+    keep: bool = True,
+    stamp: str = "",
     spread: Spread | None = None,
     progress: Progress | None = None,
 ) -> SuiteReport:
     """Run a suite over ``seeds`` worlds under ``folder``; ``processes`` local ones, or as ``spread`` does.
 
     ``switched_off`` are further detectors by name, run on the composed world; ``semi_real`` adds a world for each
-    source of attack text. Raises ``BadInput`` for an unknown suite or no seed.
+    source of attack text; ``runs`` leaves out all others (see :func:`jobs_of`). Without ``keep`` the log of a world
+    that one run reads goes with it: a suite's logs together are many times its largest. With a ``stamp`` of code and
+    settings, runs of the same stamp that lie under ``folder`` are taken as they are: an interrupted suite goes on.
+    Raises ``BadInput`` for an unknown suite or run, or no seed.
     """
     if seeds < 1:
         raise BadInput([Problem("arguments", 0, "at least one seed is needed", "seeds")])
     numbers = tuple(range(first_seed, first_seed + seeds))
-    jobs = jobs_of(suite, numbers, Path(folder), backtest, with_baselines, switched_off, semi_real)
-    # worlds first, one each: two jobs must not write the same one
-    worlds = list({(j.seed, j.variant): j for j in jobs}.values())
-    outcomes: list[Outcome] = []
+    jobs = jobs_of(suite, numbers, Path(folder), backtest, with_baselines, switched_off, semi_real, runs)
+    # worlds of several runs first, one each: two must not write the same one
+    readers = Counter((j.seed, j.variant) for j in jobs)
+    jobs = [replace(j, keep=keep or readers[j.seed, j.variant] > 1, stamp=stamp) for j in jobs]
+    shared = [j for j in jobs if readers[j.seed, j.variant] > 1 and _kept(j) is None]
+    worlds = list({(j.seed, j.variant): j for j in shared}.values())
+    done, total = [0], len(worlds) + len(jobs)
+
+    def told(job: Job, what: str) -> None:
+        done[0] += 1
+        if progress is not None:
+            progress(done[0], total, f"{what}, seed {job.seed}")
+
     if spread is None and processes > 1:
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-            list(pool.map(_world, worlds))
-            for outcome in pool.map(run_job, jobs):
-                outcomes.append(outcome)
-                _tell(progress, outcomes, jobs)
+            _each(pool, _world, worlds, lambda job: told(job, f"world {job.variant}"))
+            outcomes = _each(pool, run_job, jobs, lambda job: told(job, job.name))
     else:
-        list((spread or map)(_world, worlds))
-        for outcome in (spread or map)(run_job, jobs):
+        for job, _ in zip(worlds, (spread or map)(_world, worlds), strict=True):
+            told(job, f"world {job.variant}")
+        outcomes = []
+        for job, outcome in zip(jobs, (spread or map)(run_job, jobs), strict=True):
             outcomes.append(outcome)
-            _tell(progress, outcomes, jobs)
-    mmd = tuple(mmd_rows(semi_real)) if semi_real is not None else ()
-    return SuiteReport(suite, numbers, tuple(outcomes), _compared(jobs), mmd)
+            told(job, job.name)
+    mmd = tuple(mmd_rows(semi_real)) if semi_real is not None and any(job.prompts for job in jobs) else ()
+    return SuiteReport(suite, numbers, tuple(outcomes), _compared(jobs), mmd, tuple(runs))
+
+
+def _each(
+    pool: ProcessPoolExecutor, work: Callable[[Job], _Made], jobs: Sequence[Job], told: Callable[[Job], None]
+) -> list[_Made]:
+    """Results in the order of ``jobs``, each told as it ends; the first that fails ends them all."""
+    waiting = {pool.submit(work, job): job for job in jobs}
+    try:
+        for future in as_completed(waiting):
+            future.result()
+            told(waiting[future])
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    return [future.result() for future in waiting]
 
 
 def _compared(jobs: Sequence[Job]) -> tuple[Fairness, ...]:
-    """The alerts of each fairness test against the detector's own on the same world."""
+    """The alerts of each fairness test against the detector's own on the same world; none where that was left out."""
     own = {job.seed: read_alerts(_alerts_of(job)) for job in jobs if job.name == "detector"}
     return tuple(
         compare(job.name, job.seed, own[job.seed], read_alerts(_alerts_of(job)))
-        for job in jobs if job.strip in TESTS
+        for job in jobs if job.strip in TESTS and job.seed in own
     )  # fmt: skip
-
-
-def _tell(progress: Progress | None, outcomes: Sequence[Outcome], jobs: Sequence[Job]) -> None:
-    if progress is not None:
-        progress(len(outcomes), len(jobs), f"{outcomes[-1].name}, seed {outcomes[-1].seed}")

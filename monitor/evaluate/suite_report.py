@@ -5,6 +5,7 @@ Counts are added over seeds before a bound is taken, so that more seeds prove mo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from statistics import mean, median
@@ -19,11 +20,12 @@ from .groups import added
 from .mmd_table import SHARES
 from .score import DELAYS_H, CampaignScore, Evaluation, LoneScore, Rate, rate
 from .semireal import PREFIX
-from .suite import PAIRS, SIDES, SuiteReport
+from .sizes import PAIRS, SIDES
+from .suite import SuiteReport
 
-_DETECTORS = ("run", "found", "hypotheses right", "leaked", "false HIGH campaigns", "per million account-days, at most",
-              "honest accounts accused", "core precision", "core recall", "abusive accounts at medium",
-              "honest accounts at medium")  # fmt: skip
+_DETECTORS = ("run", "found", "hypotheses right", "missed", "leaked", "false HIGH campaigns",
+              "per million account-days, at most", "honest accounts accused", "core precision", "core recall",
+              "abusive accounts at medium", "honest accounts at medium")  # fmt: skip
 _FALSE = ("run", "honest account-days", "false HIGH campaigns", "per million account-days (at most)",
           "per week (at most)", "honest accounts accused", "per million account-days (at most)",
           "per week (at most)")  # fmt: skip
@@ -52,13 +54,23 @@ def detector_rows(suite: SuiteReport) -> list[list[str]]:
         upper = pooled([e.false_campaigns for e in runs], runs).per_million_account_days_upper
         rows.append([
             name, f"{sum(c.found for c in campaigns)} of {len(campaigns)}",
-            str(sum(bool(c.hypothesis_right) for c in campaigns)), _mean([leaked], ".1%"),
+            str(sum(bool(c.hypothesis_right) for c in campaigns)), _missed(campaigns), _mean([leaked], ".1%"),
             str(sum(e.false_campaigns.count for e in runs)), f"{upper:.0f}",
             str(sum(e.false_accounts.count for e in runs)), _mean([e.core_precision for e in runs], ".2f"),
             _mean([e.core_recall for e in runs], ".2f"), str(sum(e.noticed_abusive for e in runs)),
             str(sum(e.noticed_honest for e in runs)),
         ])  # fmt: skip
     return rows
+
+
+def _missed(campaigns: Sequence[CampaignScore]) -> str:
+    """Scenarios that were missed, each with how often of how many where that was not always."""
+    of = Counter(c.scenario for c in campaigns)
+    missed = Counter(c.scenario for c in campaigns if not c.found)
+    if len(missed) == len(of) and missed == of:
+        return "all" if of else "-"
+    named = (s if missed[s] == of[s] else f"{s} ({missed[s]} of {of[s]})" for s in sorted(missed))
+    return ", ".join(named) or "-"
 
 
 def pooled(rates: Sequence[Rate], runs: Sequence[Evaluation]) -> Rate:
@@ -142,8 +154,9 @@ def confounder_rows(suite: SuiteReport, run: str = "detector") -> list[list[str]
 
 _LOOK_ALIKES = ("look-alike", "accounts", "false HIGH", "contamination", "accounts at medium")
 _LONE = ("scenario", "accounts", "at HIGH", "at medium", "median hours to medium", "leaked +0 h")
-_SEMI_REAL = ("attack text", "abusive accounts : population", "found", "abusive accounts at medium", "drop (points)",
-              "honest accounts at medium", "honest accounts accused")  # fmt: skip
+_SEMI_REAL = ("attack text", "abusive accounts : population", "found", "hypotheses right", "core recall",
+              "drop (points)", "leaked", "false HIGH campaigns", "honest accounts accused",
+              "abusive accounts at medium", "drop (points)", "honest accounts at medium")  # fmt: skip
 _MMD = ("null windows of", "attack text", "window", "false alarms", *(f"caught at {s:.0%}" for s in SHARES))
 _FAIR = ("log changed by", "seed", "alert revisions", "of them changed", "subjects", "verdicts changed", "reading")
 
@@ -167,21 +180,31 @@ def lone_rows(suite: SuiteReport, run: str = "detector") -> list[list[str]]:
 
 
 def semi_real_rows(suite: SuiteReport) -> list[list[str]]:
-    """The simulated world, then one row for each source of text; ``drop`` is from the first in percentage points."""
+    """The simulated world, then one row for each source of text; both drops are from the first, in points."""
     names = [n for n in suite.names if n.startswith(PREFIX)]
     rows: list[list[str]] = []
-    first = 0.0
+    first: tuple[float, float] | None = None
     for name in ["detector", *names] if names else []:
         runs = [o.evaluation for o in suite.of(name)]
-        abusive = sum(sum(c.accounts for c in e.campaigns) + sum(x.accounts for x in e.lone) for e in runs)
+        if not runs:
+            continue
+        campaigns = [c for e in runs for c in e.campaigns]
+        abusive = sum(c.accounts for c in campaigns) + sum(x.accounts for e in runs for x in e.lone)
         noticed = sum(e.noticed_abusive for e in runs)
         share = noticed / abusive if abusive else 0.0
-        first = first if rows else share
+        core = mean(e.core_recall for e in runs)
+        sent = sum(c.requests for c in campaigns)
+        leaked = sum(c.leaks[0].requests for c in campaigns) / sent if sent else None
+        own = core, share
+        first = own if name == "detector" else first
+        core_drop, drop = (f"{100 * (a - b):+.0f}" if first else "-" for a, b in zip(first or own, own, strict=True))
         rows.append([
-            name.removeprefix(PREFIX) if rows else "simulated", f"{abusive} : {sum(e.population for e in runs)}",
-            f"{sum(e.found for e in runs)} of {sum(len(e.campaigns) for e in runs)}", f"{noticed} ({share:.0%})",
-            f"{100 * (first - share):+.0f}", str(sum(e.noticed_honest for e in runs)),
-            str(sum(e.false_accounts.count for e in runs)),
+            name.removeprefix(PREFIX) if name.startswith(PREFIX) else "simulated",
+            f"{abusive} : {sum(e.population for e in runs)}",
+            f"{sum(c.found for c in campaigns)} of {len(campaigns)}",
+            str(sum(bool(c.hypothesis_right) for c in campaigns)), f"{core:.2f}", core_drop, _mean([leaked], ".1%"),
+            str(sum(e.false_campaigns.count for e in runs)), str(sum(e.false_accounts.count for e in runs)),
+            f"{noticed} ({share:.0%})", drop, str(sum(e.noticed_honest for e in runs)),
         ])  # fmt: skip
     return rows
 
@@ -210,7 +233,8 @@ def group_rows(suite: SuiteReport) -> list[list[str]]:
     ]
 
 
-def _sections(suite: SuiteReport) -> list[tuple[str, Sequence[str], list[list[str]]]]:
+def sections(suite: SuiteReport) -> list[tuple[str, Sequence[str], list[list[str]]]]:
+    """(title, header, rows) of each table that has rows."""
     alert = [
         [n, str(runs), str(found), "-" if h is None else f"{h:.1f}"] for n, runs, found, h in suite.time_to_alert()
     ]
@@ -233,7 +257,7 @@ def _sections(suite: SuiteReport) -> list[tuple[str, Sequence[str], list[list[st
 def suite_tables(suite: SuiteReport) -> list[Table]:
     """A suite as rich tables."""
     out = []
-    for title, header, rows in _sections(suite):
+    for title, header, rows in sections(suite):
         table = Table(title=f"{title} ({suite.suite}, {len(suite.seeds)} seeds)", title_justify="left")
         for i, name in enumerate(header):
             table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
@@ -246,7 +270,7 @@ def suite_tables(suite: SuiteReport) -> list[Table]:
 def suite_markdown(suite: SuiteReport) -> str:
     """A suite as Markdown, for the README: every row, the bad ones too."""
     parts = []
-    for title, header, rows in _sections(suite):
+    for title, header, rows in sections(suite):
         lines = [f"**{title}** ({suite.suite}, {len(suite.seeds)} seeds)", "", "| " + " | ".join(header) + " |"]
         lines.append("|" + "---|" * len(header))
         lines += ["| " + " | ".join(row) + " |" for row in rows]
@@ -258,7 +282,7 @@ def suite_html(suite: SuiteReport) -> str:
     """A suite as one self-contained page; plots are of the first seed's detector run."""
     title = f"Suite {suite.suite}, {len(suite.seeds)} seeds"
     parts = [f"<h1>{escape(title)}</h1>"]
-    parts += [f"<h2>{escape(t)}</h2>{report.html_table(h, r)}" for t, h, r in _sections(suite)]
+    parts += [f"<h2>{escape(t)}</h2>{report.html_table(h, r)}" for t, h, r in sections(suite)]
     for outcome in suite.of("detector")[:1]:
         parts.append(report.plots_of(outcome.evaluation))
     return report.page(title, "".join(parts))

@@ -22,7 +22,7 @@ from .draws import F64, I64, U64, Bools, mix, salt, stream
 from .log import account_ids, monday_of
 from .people import People
 from .population import asn_of, pick_tasks
-from .rows import TOOLS, Profiles
+from .rows import CAPPED, STREAM, TOOLS, Profiles
 from .scenario import TASKS, Scenario, background, loaded_of
 from .text import FAMILY_WORDINGS, PREAMBLES, TEMPLATED
 from .world import FAMILIES, START_TS
@@ -40,14 +40,20 @@ CONVERSATIONS = 4
 
 BATCH = 100_000
 """Accounts whose links are made at once: a million together took 2.8 GB."""
+TASK_COLUMNS = tuple(f"task_{name}" for name in TASKS)
+CONDUCT: dict[str, int] = {"tools": TOOLS, "capped": CAPPED, "streamed": STREAM}
+"""Counts of requests by a parameter of theirs, and its bit."""
+_COUNTS = ("requests", "sessions", "failed", "templated", "human", *CONDUCT, *TASK_COLUMNS)
 _NO_LINKS = pl.DataFrame(schema={"account": pl.UInt64, "kind": pl.UInt8, "value": pl.UInt64})
 
 
 class DayRows(NamedTuple):
     """One day. ``links``: account u64, kind u8 (position in :data:`LINKS`), value u64; each at most once.
 
-    ``accounts``, one row an account that sent anything: account u64, day u32 (from the run's first), requests,
-    sessions, failed, templated u32 (requests), input_tokens, output_tokens u64, created_s f64 (epoch seconds).
+    ``accounts``, one row an account that sent anything: account u64, day u32 (from the run's first); counts u32 of
+    requests: requests, sessions (those that begin one), failed, templated, human (worded as people do), those of
+    :data:`CONDUCT` and :data:`TASK_COLUMNS`; input_tokens, output_tokens u64; created_s f64 (epoch seconds), billing
+    (contract 1), casual (a person who types without marks), agreed (the provider was told of a sanctioned use).
     ``account`` is the index in :attr:`DailyWorld.account_ids`.
     """
 
@@ -83,6 +89,11 @@ class DailyWorld:
         _, self._first, index = np.unique(a.account.view(np.uint64), return_index=True, return_inverse=True)
         self.index: I64 = index.astype(np.int64)
         self._profiles = Profiles(self.people.groups, self.people.hostile)
+        self._billings = pl.Series(self.people.billings)
+        self._agreed = np.zeros(len(a.account), np.bool_)
+        for cast in self.people.casts:
+            if cast.scenario.agreement is not None:
+                self._agreed[cast.rows] = True
 
     def __len__(self) -> int:
         """Accounts, ordinary and of scenarios."""
@@ -98,15 +109,24 @@ class DailyWorld:
         for day in range(self.days):
             rows, sessions, requests = self._volumes(outlines, day)
             rng = stream(self.seed, "daily", day)
-            templated = self._templated(rng, rows, requests)
-            failed = rng.binomial(requests, self._profiles.errors[people.accounts.group[rows]])
+            group = people.accounts.group[rows]
+            tasks = rng.multinomial(requests, np.diff(self._profiles.tasks, axis=1, prepend=0.0)[group])
+            templated = np.where(people.accounts.family[rows] >= 0, tasks[:, _TEMPLATED].sum(axis=1), 0)
+            failed = rng.binomial(requests, self._profiles.errors[group])
             inputs, outputs = self._tokens(rng, rows, requests, failed)
+            counts = {"failed": failed, "templated": templated,
+                      "human": rng.binomial(requests, self._profiles.human[group]),
+                      **{name: rng.binomial(requests, self._profiles.flags[group, bit.bit_length() - 1])
+                         for name, bit in CONDUCT.items()},
+                      **{name: tasks[:, k] for k, name in enumerate(TASK_COLUMNS)}}  # fmt: skip
             frame = pl.DataFrame({
                 "account": self.index[rows].astype(np.uint64), "day": np.full(len(rows), day, np.uint32),
                 "requests": requests.astype(np.uint32), "sessions": sessions.astype(np.uint32),
-                "failed": failed.astype(np.uint32), "templated": templated.astype(np.uint32),
+                **{name: of.astype(np.uint32) for name, of in counts.items()},
                 "input_tokens": inputs, "output_tokens": outputs,
                 "created_s": self.monday + people.accounts.created_s[rows],
+                "billing": self._billings.gather(people.accounts.billing[rows]),
+                "casual": people.accounts.casual[rows], "agreed": self._agreed[rows],
             })  # fmt: skip
             links = [self._links(rng, day, rows[lo:hi], sessions[lo:hi]) for lo, hi in self._batches(rows)]
             yield DayRows(pl.concat(links) if links else _NO_LINKS.clone(), _one_row_each(frame))
@@ -172,11 +192,6 @@ class DailyWorld:
         """Slices of ``rows`` (ordered by index) of some ``BATCH`` accounts, none of them cut in two."""
         edges = np.searchsorted(self.index[rows], np.arange(0, len(self) + BATCH, BATCH))
         yield from ((int(lo), int(hi)) for lo, hi in pairwise(edges) if hi > lo)
-
-    def _templated(self, rng: np.random.Generator, rows: I64, requests: I64) -> I64:
-        table = self._profiles.tasks
-        shares = np.diff(table, axis=1, prepend=0.0)[:, _TEMPLATED].sum(axis=1)
-        return np.asarray(rng.binomial(requests, np.clip(shares, 0.0, 1.0)[self.people.accounts.group[rows]]))
 
     def _tokens(self, rng: np.random.Generator, rows: I64, requests: I64, failed: I64) -> tuple[U64, U64]:
         """Tokens of a day: the mean of the group's log-normal times the requests, with the spread of such a sum."""
@@ -268,7 +283,7 @@ def _one_row_each(frame: pl.DataFrame) -> pl.DataFrame:
     frame = frame.sort("account", "requests")
     if not frame["account"].is_duplicated().any():
         return frame
-    counts = ("requests", "sessions", "failed", "templated", "input_tokens", "output_tokens")
     return frame.group_by("account", maintain_order=True).agg(
-        pl.col("day").first(), *(pl.col(c).sum() for c in counts), pl.col("created_s").first()
+        pl.col("day").first(), *(pl.col(c).sum() for c in (*_COUNTS, "input_tokens", "output_tokens")),
+        pl.col("created_s", "billing", "casual").first(), pl.col("agreed").any(),
     )

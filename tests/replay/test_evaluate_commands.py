@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from monitor.__main__ import build
-from monitor.evaluate import baselines, fairness, suite
+from monitor.evaluate import baselines, fairness, sizes, suite
 from monitor.simulate import json_schema
 
 
@@ -80,7 +80,7 @@ def test_alerting_on_everybody_or_nobody_scores_badly(world: Path, tmp_path: Pat
 
 def test_a_tiny_suite_with_the_real_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also invariant 8: renaming every country and network changes no alert."""
-    tiny = suite.Size(60, 1.0, ("D1", "S5"), 40, ablations=("metadata only",), fairness=True)
+    tiny = sizes.Size(60, 1.0, ("D1", "S5"), 40, ablations=("metadata only",), fairness=True)
     monkeypatch.setattr(suite, "SUITES", {"tiny": tiny})
     run("evaluate", "--suite", "tiny", "--processes", 1, "--json", tmp_path / "s.json", "--markdown", tmp_path / "s.md",
         "--quiet", "--work", tmp_path / "work")  # fmt: skip
@@ -96,7 +96,7 @@ def test_a_tiny_suite_with_the_real_detector(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_score_that_depends_on_a_country_fails_the_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(suite, "SUITES", {"tiny": suite.Size(20, 0.2, ("D1",), 40, fairness=True)})
+    monkeypatch.setattr(suite, "SUITES", {"tiny": sizes.Size(20, 0.2, ("D1",), 40, fairness=True)})
     monkeypatch.setattr("monitor.offline.Detector.__call__", _patriot)
     result = run("evaluate", "--suite", "tiny", "--processes", 1, "--no-baselines", status=1)
     assert "BROKEN" in result.output
@@ -111,7 +111,7 @@ def _patriot(detector: object, log: Path, context: Path, alerts: Path) -> dict:
 
 @pytest.mark.cluster
 def test_over_ray_a_suite_gives_what_local_processes_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(suite, "SUITES", {"tiny": suite.Size(20, 0.3, ("D1",), 40)})
+    monkeypatch.setattr(suite, "SUITES", {"tiny": sizes.Size(20, 0.3, ("D1",), 40)})
     for name in ("ray", "local"):
         run("evaluate", "--suite", "tiny", "--engine", name, "--processes", 1, "--json", tmp_path / name, "--quiet",
             "--work", tmp_path / f"{name}-work")  # fmt: skip

@@ -11,7 +11,7 @@ import semi_real
 from typer.testing import CliRunner
 
 from monitor.__main__ import build
-from monitor.evaluate import semireal, suite
+from monitor.evaluate import semireal, sizes, suite
 from monitor.evaluate.drill import TAG
 from monitor.evaluate.suite_report import semi_real_rows
 
@@ -50,7 +50,7 @@ def test_a_drill_over_a_log_that_the_simulator_did_not_make(tmp_path: Path) -> N
 
 def test_each_source_of_attack_text_has_a_world_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert DATA is not None
-    monkeypatch.setattr(suite, "SUITES", {"tiny": suite.Size(40, 1.0, ("S5",), 40)})
+    monkeypatch.setattr(suite, "SUITES", {"tiny": sizes.Size(40, 1.0, ("S5",), 40)})
     files = [DATA / f"prompts_{n}.parquet" for n in ("benign_arena", "distill_codealpaca", "distill_meta_selfinstruct")]
     monkeypatch.setattr(suite, "mmd_rows", partial(semireal.mmd_rows, window=100, per_group=60))
     real = semireal.sources(files, [DATA / semi_real.TRACE])
@@ -61,7 +61,9 @@ def test_each_source_of_attack_text_has_a_world_of_its_own(tmp_path: Path, monke
     hostile = {v: {json.loads(line)["prompt"] for line in log.split("\n") if line} for v, log in text.items()}
     assert len(hostile["distill_codealpaca"] & hostile["distill_meta_selfinstruct"]) > 0  # the honest side is shared
     assert len(hostile["distill_codealpaca"] - hostile["distill_meta_selfinstruct"]) > 20
-    assert [row[4] for row in rows] == ["+0", "+0", "+0"]
+    # it names every member at medium and no campaign: both drops are none
+    assert [(row[5], row[10]) for row in rows] == [("+0", "+0")] * 3
+    assert [row[9] for row in rows] == [f"{o.evaluation.noticed_abusive} (100%)" for o in report.outcomes]
     protocols = [(m.protocol, m.attack) for m in report.mmd]
     assert protocols == [(p, a) for p in ("one population", "many tenants") for a in sorted(text)]
     for m in report.mmd:

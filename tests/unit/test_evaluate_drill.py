@@ -105,6 +105,7 @@ def test_drill_says_what_a_missing_field_is_worth(log, tmp_path):
     page = report.page()
     assert "found 0 of 2" in page
     assert "with payment_fp: 1 of 2" in page
+    assert all(f"at medium {c.noticed} of {c.accounts}" in page for c in report.overlay.campaigns)
     assert json.loads(json.dumps(report.as_dict()))["scenarios"] == 2
 
 

@@ -1,23 +1,24 @@
 """Baselines on logs made by hand and by the simulator; ablations; the suite runner with a detector handed in."""
 
+import dataclasses
 import json
 
 import numpy as np
 import polars as pl
 import pytest
 
-from monitor.errors import BadInput
-from monitor.evaluate import ablation, baselines, fairness, read_log, suite
+from monitor.errors import BadInput, Problem
+from monitor.evaluate import ablation, baselines, fairness, read_log, sizes, suite
 from monitor.evaluate import api as api_of
 from monitor.evaluate import suite_report as tables
 from monitor.evaluate.inputs import read_truth
 from monitor.simulate import api
 
-SMALL = suite.Size(
+SMALL = sizes.Size(
     100, 0.8, ("S1", "D1", "P3", "B5"), 100, mixes=(0.25,), sizes=(10,), ablations=("no payment",), fairness=True,
     pairs=True,
 )  # fmt: skip
-PAIR = suite.Pair("P2 glues", ("S1", "P2"), ("S1", "P2"), 1.0)
+PAIR = sizes.Pair("P2 glues", ("S1", "P2"), ("S1", "P2"), 1.0)
 
 
 def frame(rows):
@@ -43,6 +44,11 @@ def oracle(log, context, alerts):
     ]  # fmt: skip
     alerts.write_text("".join(json.dumps(x) + "\n" for x in lines))
     return {"events": sum(1 for _ in log.open()), "fields": sorted(json.loads(log.open().readline()))}
+
+
+def failing(log, context, alerts):
+    """A detector that can't."""
+    raise BadInput([Problem(log.name, 0, "no such log")])
 
 
 @pytest.fixture
@@ -149,7 +155,10 @@ def test_suite_runs_every_job_and_scores_it(tmp_path, small):
     expected = {"detector", *baselines.NAMES, "no payment", *fairness.TESTS, "mix 25", "size 10", *pair}
     assert set(report.names) == expected
     assert all(len(report.of(n)) == 2 for n in expected)
-    assert told[-1][:2] == (len(report.outcomes), len(report.outcomes))
+    worlds = {(1, "composed"), (2, "composed")}  # the others are made by the one run that reads them
+    assert [x[0] for x in told] == [*range(1, len(report.outcomes) + len(worlds) + 1)]
+    assert {x[1] for x in told} == {told[-1][0]}
+    assert {x[2] for x in told[: len(worlds)]} == {f"world {variant}, seed {seed}" for seed, variant in worlds}
     for outcome in report.of("detector"):
         assert outcome.evaluation.found == len(outcome.evaluation.campaigns) == 2
         assert outcome.evaluation.false_campaigns.count == 0
@@ -158,7 +167,8 @@ def test_suite_runs_every_job_and_scores_it(tmp_path, small):
     assert [(n, runs, found) for n, runs, found, _ in report.time_to_alert()] == [("mix 25", 2, 2), ("size 10", 2, 2)]
     assert json.loads(report.to_json())["suite"] == "small"
     text = api_of.suite_markdown(report)
-    assert "| detector | 4 of 4 |" in text
+    assert "| detector | 4 of 4 | 4 | - |" in text
+    assert "| 500 calls an hour | 0 of 4 | 0 | all |" in text
     assert all(f"| {name} |" in text for name in baselines.NAMES)
     assert {row[0] for row in tables.scenario_rows(report)} == {"S1", "P3"}
     # the customer whom P3 frames is honest: a row among the look-alikes
@@ -188,17 +198,76 @@ def test_suite_runs_every_job_and_scores_it(tmp_path, small):
     page = (tmp_path / "s.html").read_text()
     assert "<script" not in page
     assert page.count("<svg") >= 2
-    again = suite.run_suite("small", oracle, tmp_path / "b", with_baselines=False)
+    again = suite.run_suite("small", oracle, tmp_path / "b", with_baselines=False, keep=False)
+    assert {p.parent.name for p in (tmp_path / "b").rglob("log.ndjson")} == {"composed"}
+    assert {p.parent.name for p in tmp_path.glob("seed1/*/log.ndjson")} == {o.variant.replace(" ", "-").replace(
+        ",", "") for o in report.outcomes}  # fmt: skip
     ran = {(o.name, o.seed): o for o in report.outcomes}
     assert all(ran[o.name, o.seed] == o for o in again.outcomes)
 
 
+def test_runs_by_name_or_first_word_leave_out_all_others(tmp_path, small):
+    wanted = ["detector", "mix", "merged networks"]
+    report = suite.run_suite("small", oracle, tmp_path, with_baselines=False, runs=wanted)
+    assert report.names == ["detector", "merged networks", "mix 25"]
+    assert [f.name for f in report.fairness] == ["merged networks"]
+    assert not suite.run_suite("small", oracle, tmp_path, runs=["merged networks"]).fairness
+    assert suite.run_suite("small", oracle, tmp_path, runs=["baselines"]).names == [*baselines.NAMES]
+    with pytest.raises(BadInput, match=r"'mi'.*mix 25"):
+        suite.run_suite("small", oracle, tmp_path, runs=["mi", "detector"])
+
+
+def test_a_kept_folder_with_the_world_of_another_suite_is_made_anew(tmp_path, small, monkeypatch):
+    def population():
+        (outcome,) = suite.run_suite("small", oracle, tmp_path, runs=["detector"]).outcomes
+        return outcome.evaluation.population
+
+    first, log = population(), tmp_path / "seed1" / "composed" / "log.ndjson"
+    made = log.stat().st_mtime_ns
+    assert population() == first
+    assert log.stat().st_mtime_ns == made
+    monkeypatch.setattr(suite, "SUITES", {"small": dataclasses.replace(SMALL, accounts=60)})
+    assert population() < first - 20
+
+
+def test_a_suite_that_was_stopped_goes_on_and_one_of_other_code_starts_again(tmp_path, small):
+    read = tmp_path / "read"
+
+    class Counting:
+        def __init__(self, broken):
+            self.broken = broken
+
+        def __call__(self, log, context, alerts):
+            with read.open("a") as file:
+                file.write(f"{alerts.name}\n")
+            if self.broken in alerts.name:
+                raise BadInput([Problem(log.name, 0, "stopped")])
+            return oracle(log, context, alerts)
+
+    wanted = {"runs": ["detector", "no payment", "mix"], "keep": False}
+    with pytest.raises(BadInput, match="stopped"):
+        suite.run_suite("small", Counting("mix"), tmp_path, stamp="one", **wanted)
+    assert read.read_text().split() == ["alerts-detector.ndjson", "alerts-no-payment.ndjson", "alerts-mix-25.ndjson"]
+    report = suite.run_suite("small", Counting("none"), tmp_path, stamp="one", **wanted)
+    assert read.read_text().split()[3:] == ["alerts-mix-25.ndjson"]
+    whole = suite.run_suite("small", Counting("none"), tmp_path / "whole", **wanted)
+    assert report == whole
+    read.unlink()
+    suite.run_suite("small", Counting("none"), tmp_path, stamp="two", **wanted)
+    assert len(read.read_text().split()) == 3
+
+
+def test_the_first_run_that_fails_ends_a_suite_over_several_processes(tmp_path, small):
+    with pytest.raises(BadInput, match="no such log"):
+        suite.run_suite("small", failing, tmp_path, processes=2, runs=["detector"])
+
+
 def test_a_pair_differs_in_the_attack_alone(tmp_path):
-    with_it, without = (suite.pair_cast(PAIR, side) for side in ("with", "without"))
+    with_it, without = (sizes.pair_cast(PAIR, side) for side in ("with", "without"))
     assert with_it == ["S1", "P2"]
     assert without[0] == "S1"
     assert [g.links.copy_from for g in without[1].groups] == [None, None]
-    assert suite.pair_cast(suite.Pair("P1 poisons", ("S1", "P1"), ("S1",), 1.0), "without") == ["S1"]
+    assert sizes.pair_cast(sizes.Pair("P1 poisons", ("S1", "P1"), ("S1",), 1.0), "without") == ["S1"]
     logs = []
     for number, cast in enumerate((with_it, without)):
         api.simulate(cast, tmp_path / f"{number}.ndjson", accounts=60, days=1, seed=1, heavy_cap=50)
@@ -208,8 +277,8 @@ def test_a_pair_differs_in_the_attack_alone(tmp_path):
             {(r["account_id"], r["payment_fp"], r["account_created_at"]) for r in rows if r["account_id"] in members}
         )
     assert logs[0] == logs[1]
-    assert {p.cast[-1] for p in suite.PAIRS} == {"P1", "P2"}
-    for pair in suite.PAIRS:
+    assert {p.cast[-1] for p in sizes.PAIRS} == {"P1", "P2"}
+    for pair in sizes.PAIRS:
         assert set(pair.measured) <= set(pair.cast)
 
 
@@ -223,9 +292,14 @@ def test_payment_baseline_is_beaten_by_an_enterprise(tmp_path, small):
 
 def test_sizes_and_mixes_are_what_they_say(tmp_path):
     for n in (10, 58):
-        api.simulate([suite.size_variant(n)], tmp_path / "log.ndjson", accounts=100, days=4, seed=1, heavy_cap=50)
-        assert n * 0.8 <= len(read_truth(tmp_path / "log.truth.ndjson")) <= n * 1.1
-    assert suite.mix_variant(0.05).groups[0].evasion.cover == pytest.approx(0.95)
+        api.simulate([sizes.size_variant(n)], tmp_path / "log.ndjson", accounts=100, days=4, seed=1, heavy_cap=50)
+        members = {t.account_id for t in read_truth(tmp_path / "log.truth.ndjson")}
+        assert n * 0.8 <= len(members) <= n * 1.1
+        rows = [json.loads(x) for x in (tmp_path / "log.ndjson").open()]
+        # 25,000 accounts leave from 900 address prefixes: so few leave from as few
+        shared = {r["ip"].rsplit(".", 1)[0] for r in rows if r["account_id"] in members}
+        assert len(shared) <= max(2, n / 5)
+    assert sizes.mix_variant(0.05).groups[0].evasion.cover == pytest.approx(0.95)
     assert len(read_log([tmp_path / "log.ndjson"]).accounts) > 100
 
 
@@ -239,8 +313,8 @@ def test_unknown_suite_and_no_seed_are_said(tmp_path):
 def test_every_suite_names_scenarios_that_ship():
     from monitor.simulate import shipped
 
-    for size in suite.SUITES.values():
+    for size in sizes.SUITES.values():
         assert set(size.scenarios) <= set(shipped())
         assert set(size.ablations) <= set(ablation.GROUPS)
-    assert suite.SUITES["standard"].sizes == suite.SIZES == (10, 58, 100, 1000)
-    assert suite.SUITES["standard"].mixes == suite.MIXES == (0.01, 0.05, 0.10, 0.25, 1.0)
+    assert sizes.SUITES["standard"].sizes == sizes.SIZES == (10, 58, 100, 1000)
+    assert sizes.SUITES["standard"].mixes == sizes.MIXES == (0.01, 0.05, 0.10, 0.25, 1.0)
