@@ -30,6 +30,8 @@ UNUSUAL = 0.9
 MOVED = 0.15
 """Share of the campaign that took up a shared network or client lately, from which that is its conduct."""
 _ATTESTED_GROUPS = ("payment", "network", "creation")
+ASKS, LEAST_PROMPTS = 0.2, 8
+"""Share of prompts that ask, or speak of a person, up to which nobody asks; prompts of a tenant that tell."""
 ALIKE = 0.25
 """Share of the campaign's own rate that a member must reach to count as doing the same."""
 
@@ -94,7 +96,7 @@ def _members(
     lately = (part["new_link"].fill_null(0.0).to_numpy() > 0) & moved
     timed = np.isin(account, list(together)) & ((row["sync_ratio"] or 0.0) >= TOGETHER)
     twice = np.array([part[g].to_numpy() > 0 for g in _ATTESTED_GROUPS]).sum(axis=0) >= 2
-    alike = _works_alike(own, at, row, twice)
+    alike = _works_alike(own, at, row, twice) | _asks_nobody(own, at, row, twice, tenant)
     bits = part["link_bits"].to_numpy()
     strongest = max(float(np.median(bits)), 1e-9)
     out = []
@@ -145,6 +147,28 @@ def _works_alike(
     if (row["one_shot_quantile"] or 0.0) >= UNUSUAL:
         shown += np.nan_to_num(own.now["follow_up"][at], nan=1.0) <= 0.05
     return np.asarray(((shown >= 1) & twice | (shown >= 2)) & enough)
+
+
+def _asks_nobody(
+    own: Rates, at: npt.NDArray[np.int64], row: dict[str, float | None], twice: npt.NDArray[np.bool_],
+    tenant: npt.NDArray[np.int32],
+) -> npt.NDArray[np.bool_]:
+    """Whether accounts of a campaign in which nobody asks as people do ask no more than it does.
+
+    Where each prompt is another one and none asks for reasoning, that is the conduct which is left. It takes two facts
+    that you attest, and enough of a tenant's prompts to tell: of eight that a person wrote three ask something.
+    """
+    none = np.zeros(len(at), np.bool_)
+    if min(row["uniformity_quantile"] or 0.0, row["impersonal_quantile"] or 0.0) < UNUSUAL:
+        return none
+    question, human = row["question_share"], row["human_share"]
+    if question is None or human is None or question > ASKS or human > ASKS:
+        return none
+    texts = own.now["texts"][at]
+    _, number = np.unique(tenant, return_inverse=True)
+    told = np.bincount(number, texts)[number] >= LEAST_PROMPTS
+    shares = [_of_tenant(np.nan_to_num(own.now[c][at]) * texts, texts, tenant) for c in ("question", "human")]
+    return np.asarray(twice & told & (shares[0] <= ASKS) & (shares[1] <= ASKS))
 
 
 def _does(rate: npt.NDArray[np.float64], texts: npt.NDArray[np.float64], pooled: float | None) -> npt.NDArray[np.bool_]:
