@@ -199,7 +199,7 @@ class Population:
         made = {"account": np.tile(rows, 2).astype(np.uint32), "value": cohort.view(np.uint64)}
         made |= {name: np.full(len(cohort), value, np.int64) for name, value in columns.items()}
         self.fresh_links.append(pl.DataFrame({name: made[name] for name in _LINKS}, schema=_LINKS))
-        self.fresh_rows += len(rows)
+        self.fresh_rows += len(rows)  # one fact each, though on two grids
 
     def cohort_ms(self, value: int) -> int:
         """When a cohort begins, epoch milliseconds; ``value`` is that of its link. It lasts :data:`COHORT_MS`."""

@@ -34,7 +34,7 @@ def dump(stage: CampaignStage) -> bytes:
     values = {
         "names": people.names, "tenants": people.tenants, "exemplars": people.exemplars, "models": people.models,
         "first_step": people.first_step, "day": people.day, "rebuilt": stage.rebuilt, "links_then": stage.links_then,
-        "compact": len(people.links), "model_seen": stage.model_seen, "calibrated": stage.calibrated,
+        "compact": len(people.links), "fresh_rows": people.fresh_rows, "model_seen": stage.model_seen, "calibrated": stage.calibrated,
         "tenants_then": stage.tenants, "spread": stage.spread,
         "campaigns": [msgspec.to_builtins(c) for c in stage.registry.campaigns.values()],
     }  # fmt: skip
@@ -63,7 +63,8 @@ def load(stage: CampaignStage, blob: bytes) -> None:
     people.exemplars, people.models = values["exemplars"], values["models"]
     people.first_step, people.day = values["first_step"], values["day"]
     people.links, fresh = links[: values["compact"]], links[values["compact"] :]
-    people.fresh_links, people.fresh_rows = ([fresh] if len(fresh) else []), len(fresh)
+    # Not their length: a new graph is due by this count, and one made at another step opens other alerts.
+    people.fresh_links, people.fresh_rows = ([fresh] if len(fresh) else []), values.get("fresh_rows", len(fresh))
     people.reindex()
     stage.population, stage.registry = people, Registry()
     stage.registry.campaigns = {c.id: c for c in (msgspec.convert(v, Campaign) for v in values["campaigns"])}

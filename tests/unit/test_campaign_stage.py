@@ -325,6 +325,23 @@ def test_victims_with_rarer_clients_of_their_own_are_known_by_the_thief_s_pair()
     assert groups_of(found) == [{*(f"t{i:04d}" for i in range(12)), *(f"v{i}0000" for i in range(5))}]
 
 
+def test_a_restart_does_not_move_the_next_graph() -> None:
+    # 64 new links make a new graph due: here 31 of the shared kinds and 31 of creation, which stand on two grids each
+    stage, copy = CampaignStage(), CampaignStage()
+    stage.step(FIRST, [blob(0, people(30))])
+    first = stage.rebuilt
+    newcomers = people(31, first=1000)
+    for act in newcomers:
+        act.links = {"payment": [int(act.account[1:])]}
+    stage.step(FIRST + 1, [blob(1, newcomers)])
+    assert stage.rebuilt == first
+    copy.load(stage.dump())
+    assert copy.population.fresh_rows == stage.population.fresh_rows < copy.population.fresh_links[0].height
+    for s in (stage, copy):
+        s.step(FIRST + 2, [])
+    assert copy.rebuilt == stage.rebuilt == first
+
+
 def test_between_rebuilds_a_restart_goes_on_the_same() -> None:
     stage, copy = CampaignStage(), CampaignStage()
     stage.step(FIRST, [blob(0, people(400) + campaign(12))], None)
