@@ -34,8 +34,8 @@ def dump(stage: CampaignStage) -> bytes:
     values = {
         "names": people.names, "tenants": people.tenants, "exemplars": people.exemplars, "models": people.models,
         "first_step": people.first_step, "day": people.day, "rebuilt": stage.rebuilt, "links_then": stage.links_then,
-        "compact": len(people.links), "fresh_rows": people.fresh_rows, "model_seen": stage.model_seen, "calibrated": stage.calibrated,
-        "tenants_then": stage.tenants, "spread": stage.spread,
+        "compact": len(people.links), "fresh_rows": people.fresh_rows, "model_seen": stage.model_seen,
+        "calibrated": stage.calibrated, "tenants_then": stage.tenants, "spread": stage.spread,
         "campaigns": [msgspec.to_builtins(c) for c in stage.registry.campaigns.values()],
     }  # fmt: skip
     return pack(KIND, VERSION, arrays, values)
