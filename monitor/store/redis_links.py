@@ -25,7 +25,8 @@ from monitor.store.manifest import digest
 from monitor.store.redis_link import RedisOptions, Reply, connect, remedy
 
 KEPT_STEPS = 300
-"""Steps that stay in the index behind a partition's mark: two days of ten minutes, far more than a restart reads."""
+"""Steps that stay behind the slowest partition's mark: two days of ten minutes, far more than a restart reads. Behind a
+partition's own mark they would go before they were worked, where one is read days ahead of another."""
 
 
 class RedisLinkStore:
@@ -51,8 +52,9 @@ class RedisLinkStore:
             if marks:
                 self._client.hset(self._key("marks"), mapping={str(p): str(mark) for p, mark in marks.items()})
                 self._client.expire(self._key("marks"), self._ttl_s)
+            worked = min(self.marks().values(), default=0)
             for partition in {p for _, p, _ in blobs}:
-                old = [s for s in self._steps_of(partition) if s < marks.get(partition, 0) - KEPT_STEPS]
+                old = [s for s in self._steps_of(partition) if s < worked - KEPT_STEPS]
                 if old:
                     self._client.delete(*(self._key("blob", partition, s) for s in old))
                     self._client.hdel(self._key("index", partition), *map(str, old))

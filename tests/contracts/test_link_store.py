@@ -8,7 +8,7 @@ import pytest
 
 from monitor.errors import SinkBusy
 from monitor.source.embedded import EmbeddedServer
-from monitor.store.links import LinkStore, MemoryLinkStore
+from monitor.store.links import LinkStore, MemoryLinkStore, bytes_of
 from monitor.store.redis_link import RedisOptions
 from monitor.store.redis_links import KEPT_STEPS, RedisLinkStore
 
@@ -83,6 +83,17 @@ def test_old_blobs_are_let_go(redis_url: str) -> None:
 
 
 @pytest.mark.redis7
+def test_blobs_stay_until_the_slowest_partition_has_passed_them(store: LinkStore) -> None:
+    """A backlog of days is read partition by partition: the steps of the first wait for the last."""
+    store.put([(2, 1, b"slow")], {0: 0, 1: 3})
+    store.put([(5, 0, b"old")], {0: 6})
+    store.put([(KEPT_STEPS + 400, 0, b"new")], {0: KEPT_STEPS + 401})
+    assert (5, 0) in store.steps({}, 10_000).get(5, [])
+    store.put([(KEPT_STEPS + 400, 1, b"there")], {1: KEPT_STEPS + 401})
+    (first, *_) = store.read([(5, 0), (2, 1)])
+    assert bytes_of(first) == b"old"
+
+
 def test_a_server_that_is_away_is_said_to_be(redis_server: Callable[[], EmbeddedServer]) -> None:
     server = redis_server()
     store = RedisLinkStore(RedisOptions(url=server.url, socket_timeout_s=1.0, connect_timeout_s=1.0), "t/g")
