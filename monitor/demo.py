@@ -173,7 +173,7 @@ class Demo:
                     "max_poll_records": 20_000,
                 },
                 "redis": {"url": redis_url},
-                "checkpoint": {"path": str(folder / "state"), "every_s": 10},
+                "checkpoint": {"path": str(folder / "state"), "every_s": 3},
                 "http": {"port": 0},
             }
         )  # fmt: skip

@@ -32,6 +32,7 @@ store = ObjectCheckpointStore(open_url(sys.argv[1], sys.argv[2]), "t/g")
 store._tried = True
 assert store.load(0).next_offset == 1
 print("ready", flush=True)
+sys.stdin.readline()  # the gate is set by then: without it the save could be past the request already
 store.save(Checkpoint(0, 2, 1, {"a": [b"second"], "b": [b"also"]}))
 """
 
@@ -114,10 +115,15 @@ def test_a_member_killed_in_any_request_of_a_save_leaves_a_whole_checkpoint(
     first = ObjectCheckpointStore(direct, "t/g")
     first.claim(0, 1)
     first.save(Checkpoint(0, 1, 1, {"a": [b"first"]}))
-    member = subprocess.Popen([sys.executable, "-c", SAVE, bucket, gate.url], stdout=subprocess.PIPE)
+    member = subprocess.Popen(
+        [sys.executable, "-c", SAVE, bucket, gate.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert member.stdin is not None
     assert member.stdout is not None
     assert member.stdout.readline() == b"ready\n"
     gate.pattern, gate.after = request_of, after
+    member.stdin.write(b"go\n")
+    member.stdin.close()
     assert gate.stopped.wait(20), "the save came to that request"
     member.kill()
     member.wait()
