@@ -73,21 +73,23 @@ class Demo:
     token: str = ""
     settled: bool = False
     _warm: threading.Thread | None = None
-    _warming: subprocess.Popen[bytes] | None = None
 
     @property
     def compiling(self) -> bool:
         """Whether kernels are still being compiled, which a first run waits for, once a machine."""
-        if self._warming is not None:
-            self._warming.poll()  # a child that ended and that nobody asks for stays a zombie
         return self._warm is not None and self._warm.is_alive()
 
     def run(self, signals: Signals) -> None:
         """Start servers, producer and service; return when every request was scored, or at a signal with ``keep``."""
         began = time.monotonic()
         # numba compiles under one lock a process: a second process halves the wait of a first run.
-        self._warming = subprocess.Popen([sys.executable, "-c", _WARM])  # noqa: S603 - our own interpreter
-        self._warm = threading.Thread(target=warm_all, name="warm", daemon=True)
+        warming = subprocess.Popen([sys.executable, "-c", _WARM])  # noqa: S603 - our own interpreter
+
+        def warm() -> None:
+            warm_all()
+            warming.wait()  # here, or with `keep` it stays a zombie
+
+        self._warm = threading.Thread(target=warm, name="warm", daemon=True)
         self._warm.start()
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="monitor-demo-")))
@@ -95,7 +97,7 @@ class Demo:
                 self._without_servers(folder, signals)
             else:
                 self._with_servers(stack, folder, signals)
-        self._warming.wait()
+        warming.wait()
         self.seconds = time.monotonic() - began
 
     def _with_servers(self, stack: ExitStack, folder: Path, signals: Signals) -> None:

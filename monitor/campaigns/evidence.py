@@ -13,7 +13,7 @@ import polars as pl
 
 from monitor.campaigns.graph import LEAST_SHARED, Shared
 from monitor.campaigns.kernels import number, table_bits
-from monitor.campaigns.kinds import CODE, GROUPS, KINDS, TEMPLATES
+from monitor.campaigns.kinds import ATTESTED, CODE, EXACT, GROUP_OF, GROUPS, KINDS, TEMPLATES
 
 MOSTLY_INSIDE, CLOSING_INSIDE = 0.5, 0.9
 """A value speaks for a group where the group holds this share of the tenants that have it."""
@@ -22,11 +22,9 @@ OF_GROUP, APART_BITS = 0.8, 5.0
 hold it: two campaigns that rent at one host share an address prefix, and neither has most of it."""
 I64 = npt.NDArray[np.int64]
 I32 = npt.NDArray[np.int32]
-_GROUP = np.array([kind.group_code for kind in KINDS], np.int64)
-_ATTESTED = np.array([kind.attested and kind.family != "replay" for kind in KINDS], np.bool_)
-_EXACT = np.array([kind.family == "replay" for kind in KINDS], np.bool_)
+_ATTESTED = ATTESTED & ~EXACT
 _MEDIUM = np.array([kind.group in ("network", "software") for kind in KINDS], np.bool_)
-_ATTESTED_GROUPS = sorted({kind.group_code for kind in KINDS if kind.attested and kind.family != "replay"})
+_ATTESTED_GROUPS = np.unique(GROUP_OF[_ATTESTED])
 _CLOSING = CODE["template_closing"]
 
 
@@ -63,12 +61,12 @@ def witnesses(
 
     # Values of one group of kinds depend on one another: the rarest counts, not their sum.
     flat = np.zeros(n * len(GROUPS))
-    np.maximum.at(flat, member * len(GROUPS) + _GROUP[kind], values["bits"].to_numpy()[at])
+    np.maximum.at(flat, member * len(GROUPS) + GROUP_OF[kind], values["bits"].to_numpy()[at])
     bits = flat.reshape(n, len(GROUPS))
     # Whoever had a blob first may be its rightful owner, robbed of it: only those who sent it later replay.
     begun = np.full(len(values), np.iinfo(np.int64).max)
     np.minimum.at(begun, at, first)
-    replays = np.bincount(member[_EXACT[kind] & (first > begun[at])], minlength=n)
+    replays = np.bincount(member[EXACT[kind] & (first > begun[at])], minlength=n)
     # An opening and a closing belong to the same prompts: the larger of the two, not their sum.
     templated = [np.bincount(member[kind == k], count[kind == k], n) for k in sorted(TEMPLATES)]
     late = first >= seen_step[who[member]] + day_steps
@@ -103,7 +101,7 @@ def _speaking(group: I64, row: I64, shared: Shared) -> tuple[pl.DataFrame, I64]:
     _, once = number(whose, tenant, table_bits(len(row)))
     tenants = np.bincount(group[once])[group[first]]
     kind, df = shared.kind[key[first]], shared.df[key[first]]
-    enough = (held >= LEAST_SHARED) | (_EXACT[kind] & (held >= 2))
+    enough = (held >= LEAST_SHARED) | (EXACT[kind] & (held >= 2))
     # "As a Markdown list" ends many prompts: a closing speaks for a group only where hardly anybody else has it.
     inside = np.where(kind == _CLOSING, CLOSING_INSIDE, MOSTLY_INSIDE)
     # Nearly all of the group hold an attested value that hardly anybody else does.

@@ -20,7 +20,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from monitor.campaigns.kernels import I32, I64, U64, number, ordered, repeated_pairs, table_bits
-from monitor.campaigns.kinds import KINDS
+from monitor.campaigns.kinds import ATTESTED, EXACT, GROUP_OF
 
 F64 = npt.NDArray[np.float64]
 
@@ -28,9 +28,6 @@ LEAST_SHARED = 3
 """Unrelated tenants that must share a pair. Two are a household, or a person with two accounts."""
 _LOW = np.uint64(0xFFFFFFFF)
 _LOG2E = 1.4426950408889634
-_GROUP = np.array([kind.group_code for kind in KINDS], np.int64)
-_ATTESTED = np.array([kind.attested for kind in KINDS], np.bool_)
-_EXACT = np.array([kind.family == "replay" for kind in KINDS], np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +89,7 @@ def shared_values(links: pl.DataFrame, tenant: I32, most: float = 0.5) -> Shared
     whose = tenant[account]
     ids, first = number(kind.astype(np.uint64), value, table_bits(len(value)))
     held = _holders(ids, whose, np.bincount(tenant)[whose] > 1, len(first))
-    exact = np.array([k.family == "replay" for k in KINDS])[kind[first]]
+    exact = EXACT[kind[first]]
     chosen = np.flatnonzero((held >= np.where(exact, 2, LEAST_SHARED)) & (held <= max(most * tenants, LEAST_SHARED)))
     chosen = chosen[np.lexsort((value[first[chosen]], kind[first[chosen]]))]
     key_of = np.full(len(first), -1, np.int32)
@@ -122,7 +119,7 @@ def components(shared: Shared, tenant: I32, accounts: int, margin_bits: float) -
     """Connected components over the significant pairs, and over values that are exact by themselves."""
     who, node, pairs, looked_at, threshold = _significant(shared, tenant, margin_bits)
     # An opaque blob that two tenants send back needs no second witness: each was given to one conversation.
-    exact = np.flatnonzero(_EXACT[shared.kind[shared.key]])
+    exact = np.flatnonzero(EXACT[shared.kind[shared.key]])
     who = np.concatenate([who, shared.account[exact]])
     node = np.concatenate([node, pairs + shared.key[exact]])
     label = np.full(accounts, -1, np.int64)
@@ -169,7 +166,7 @@ def shared_pairs(account: I32 | I64, key: I32 | I64, df: I64, kind: I64) -> tupl
     ``account`` (sorted) and ``key`` are links; ``df`` [keys] counts a link's tenants, ``kind`` [keys] is its kind.
     """
     who, what = account.astype(np.int32, copy=False), key.astype(np.int32, copy=False)
-    return repeated_pairs(who, what, df, _GROUP[kind], _ATTESTED[kind])
+    return repeated_pairs(who, what, df, GROUP_OF[kind], ATTESTED[kind])
 
 
 def chance(pair: U64, df: I64, tenants: int) -> F64:

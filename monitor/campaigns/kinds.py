@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 GROUPS = ("payment", "network", "creation", "blob", "contact", "referral", "software", "template")
 """Groups of kinds, in the order of their codes."""
 
@@ -51,6 +53,10 @@ KINDS: tuple[Kind, ...] = (
 """Every kind; its code is its index."""
 BY_NAME: Mapping[str, Kind] = {kind.name: kind for kind in KINDS}
 CODE: Mapping[str, int] = {kind.name: code for code, kind in enumerate(KINDS)}
+GROUP_OF = np.array([kind.group_code for kind in KINDS], np.int64)
+ATTESTED = np.array([kind.attested for kind in KINDS], np.bool_)
+EXACT = np.array([kind.family == "replay" for kind in KINDS], np.bool_)
+"""By code: the group of a kind; whether the provider attests it; whether one shared value is proof by itself."""
 TEMPLATES = frozenset({CODE["template_opening"], CODE["template_closing"]})
 
 COHORT_MS = 12 * 3_600_000
