@@ -172,4 +172,4 @@ def _tell(play: Any, verdict: dict[str, Any]) -> None:
         out.print(f"{campaign}: a campaign of {count} accounts, raised to high", markup=False)
     kinds = ", ".join(f"{name} ({count})" for name, count in verdict["look_alikes"].items())
     out.print(f"honest look-alikes: {kinds}; raised to medium or above: {len(verdict['raised_wrongly'])}", markup=False)
-    out.print(f"{low} notes below medium · {verdict['requests']:,} requests · {verdict['seconds']} s", markup=False)
+    out.print(f"alerts below medium: {low} · {verdict['requests']:,} requests · {verdict['seconds']} s", markup=False)
