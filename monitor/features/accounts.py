@@ -17,7 +17,7 @@ from monitor.features.recent import OPINIONS
 from monitor.vectors import SET_SIZE
 
 _FIRST = 1024
-_GROWTH = 1.25
+_GROWTH = 1.1
 
 
 class AccountTable:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ from monitor.features.kernel import (
     TOTALS,
     Columns,
     Events,
+    Sums,
     Windows,
     fold,
 )
@@ -59,6 +61,20 @@ class FeatureOptions:
             raise ValueError(f"features.idle_days is {self.idle_days}: windows are as long as 7 days")
 
 
+class _Last(NamedTuple):
+    """What may be asked of the rows of the last update [rows, ...]: copies, for the windows are 3 KB a row."""
+
+    slot: npt.NDArray[np.int32]
+    due: npt.NDArray[np.uint8]
+    exemplar_key: npt.NDArray[np.uint64]
+    exemplar_id: npt.NDArray[np.uint8]
+    models: npt.NDArray[np.int16]
+
+    @classmethod
+    def of(cls, out: Windows, rows: int) -> _Last:
+        return cls(*(getattr(out, name)[:rows].copy() for name in cls._fields))
+
+
 class FeatureEngine:
     """See the module. ``text`` says where the sketch keeps its scalars, ``codes`` the vocabulary's codes needed."""
 
@@ -71,7 +87,9 @@ class FeatureEngine:
         self.minute, self.hour, self.day = minute_hour_day()
         self.blobs = BlobTable(self._tick_ms)
         self._models: dict[str, int] = {}
-        self._last = self._windows(0)
+        self._of_day = Sums.empty(len(agg.NARROW_HOUR), len(agg.WIDE_HOUR), len(agg.BITS_HOUR), 0)
+        self._of_week = Sums.empty(len(agg.NARROW_DAY), len(agg.WIDE_DAY), len(agg.BITS_DAY), 24)
+        self._last = _Last.of(self._windows(0), 0)
         self._narrow = self._ordered(agg.NARROW_HOUR, agg.narrow_expressions(text, codes), agg.KERNEL_NARROW)
         self._wide = self._ordered(agg.WIDE_HOUR, agg.wide_expressions(), agg.KERNEL_WIDE)
         self._bits = self._ordered(agg.BITS_HOUR, agg.bits_expressions(), ())
@@ -116,10 +134,10 @@ class FeatureEngine:
         sizes = np.array([self.minute.size, self.hour.size, self.day.size], np.int64)
         rows = fold(
             columns, self.accounts.arrays, self.minute.view(), self.hour.view(), self.day.view(), sizes,
-            self._columns, self._tick_ms, self._idle_ms, out,
+            self._columns, self._tick_ms, self._idle_ms, self._of_day, self._of_week, out,
         )  # fmt: skip
         self.minute.size, self.hour.size, self.day.size = sizes.tolist()
-        self._last = out
+        self._last = _Last.of(out, rows)
         return self._rows(out, rows, product_seen)
 
     def empty(self) -> pl.DataFrame:
@@ -240,7 +258,7 @@ class FeatureEngine:
                 old = len(level.head)
                 level.head.resize(self.accounts.capacity, refcheck=False)
                 level.head[old:] = -1
-            level.reserve(rows, horizon[partition] - level.pane_ms * level.span)
+            level.reserve(rows, horizon[partition])
 
     def _oldest_ms(self, events: pl.DataFrame, horizon_ms: Mapping[int, int]) -> dict[int, int]:
         """Start of the oldest tick of which a row may be made now or later, by partition.

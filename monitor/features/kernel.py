@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.features.aggregates import TEMPLATE_BUCKETS as BUCKETS
+from monitor.features.frozen import thaw
 from monitor.features.panes import INT32_MAX, LevelView, find_or_begin, unlink
 from monitor.features.recent import judge, remember
 from monitor.jit import njit
@@ -28,6 +29,7 @@ EXEMPLARS = 8
 EXEMPLAR_BYTES = 40
 MODELS = 8
 TOTALS = 5
+NO_PANE = -1
 
 
 class Accounts(NamedTuple):
@@ -97,6 +99,22 @@ class Columns(NamedTuple):
     minute_wide: int
     novelty: int
     vector_gap: int
+
+
+class Sums(NamedTuple):
+    """Sums over a window's panes [columns], in the layout of one level."""
+
+    narrow: npt.NDArray[np.int64]
+    wide: npt.NDArray[np.int64]
+    bits: npt.NDArray[np.uint64]
+    hours: npt.NDArray[np.int64]
+
+    @classmethod
+    def empty(cls, narrow: int, wide: int, bits: int, hours: int) -> Sums:
+        """Room for so many columns."""
+        return cls(
+            np.zeros(narrow, np.int64), np.zeros(wide, np.int64), np.zeros(bits, np.uint64), np.zeros(hours, np.int64)
+        )
 
 
 class Windows(NamedTuple):
@@ -247,6 +265,44 @@ def _add(
 
 
 @njit
+def _clear(sums: Sums) -> None:
+    for c in range(len(sums.narrow)):
+        sums.narrow[c] = 0
+    for c in range(len(sums.wide)):
+        sums.wide[c] = 0
+    for c in range(len(sums.bits)):
+        sums.bits[c] = 0
+    for c in range(len(sums.hours)):
+        sums.hours[c] = 0
+
+
+@njit
+def _add_pane(p: int, level: LevelView, sums: Sums) -> None:
+    for c in range(level.narrow.shape[1]):
+        sums.narrow[c] += level.narrow[p, c]
+    for c in range(level.wide.shape[1]):
+        sums.wide[c] += level.wide[p, c]
+    for c in range(level.bits.shape[1]):
+        sums.bits[c] |= level.bits[p, c]
+    for c in range(level.hours.shape[1]):
+        sums.hours[c] += level.hours[p, c]
+
+
+@njit
+def _add_frozen(p: int, after: int, level: LevelView, sums: Sums) -> int:
+    """Add the frozen panes from ``p`` of a chain on that are later than ``after``; returns how many."""
+    n = int(np.int64(0))
+    while p <= -2:
+        f = -2 - p
+        if level.frozen_time[f] <= after:
+            break
+        thaw(level.frozen_start[f], level.frozen, sums.narrow, sums.wide, sums.bits, sums.hours)
+        n += 1
+        p = level.frozen_prev[f]
+    return n
+
+
+@njit
 def _window(
     r: int,
     s: int,
@@ -258,9 +314,11 @@ def _window(
     hour: LevelView,
     day: LevelView,
     cols: Columns,
+    of_day: Sums,
+    of_week: Sums,
     out: Windows,
 ) -> None:
-    """Sum the windows of account ``s`` that end with tick ``k`` into row ``r``."""
+    """Sum the windows of account ``s`` that end with tick ``k`` into row ``r``. ``of_day`` and ``of_week`` are room."""
     start = k * tick_ms
     last_minute = 0
     for j in range(ticks_a_minute):
@@ -279,37 +337,49 @@ def _window(
         p = minute.prev[p]
     out.hour_peak[r] = peak
 
+    # Columns of a row lie far apart in `out`: sums are made here and written once.
+    _clear(of_day)
     t = start // 3_600_000
     active = 0
     p = hour.head[s]
     while p >= 0 and hour.time[p] > t - 24:
-        for c in range(hour.narrow.shape[1]):
-            out.day_narrow[c, r] += hour.narrow[p, c]
-        for c in range(hour.wide.shape[1]):
-            out.day_wide[c, r] += hour.wide[p, c]
-        for c in range(hour.bits.shape[1]):
-            out.day_bits[c, r] |= hour.bits[p, c]
+        _add_pane(p, hour, of_day)
         active += 1
         p = hour.prev[p]
+    active += _add_frozen(p, t - 24, hour, of_day)
+    for c in range(len(of_day.narrow)):
+        out.day_narrow[c, r] = of_day.narrow[c]
+    for c in range(len(of_day.wide)):
+        out.day_wide[c, r] = of_day.wide[c]
+    for c in range(len(of_day.bits)):
+        out.day_bits[c, r] = of_day.bits[c]
     out.day_hours[r] = active
 
+    _clear(of_week)
     t = start // 86_400_000
     first_day = accounts.first_ms[s] // 86_400_000
     out.past_days[r] = min(max(t - first_day, 0), 6)
     p = day.head[s]
-    while p >= 0 and day.time[p] > t - 7:
-        out.week_n[r] += day.narrow[p, cols.n]
-        out.week_output[r] += day.wide[p, 1]
-        for c in range(day.bits.shape[1]):
-            out.week_bits[c, r] |= day.bits[p, c]
-        for c in range(24):
-            out.week_hours[c, r] += day.hours[p, c]
-        if day.time[p] < t:
-            for c in range(cols.day_narrow):
-                out.past_narrow[c, r] += day.narrow[p, c]
-            for c in range(cols.day_wide):
-                out.past_wide[c, r] += day.wide[p, c]
+    today = NO_PANE
+    if p >= 0 and day.time[p] >= t:
+        today = p
         p = day.prev[p]
+    while p >= 0 and day.time[p] > t - 7:
+        _add_pane(p, day, of_week)
+        p = day.prev[p]
+    _add_frozen(p, t - 7, day, of_week)
+    for c in range(cols.day_narrow):
+        out.past_narrow[c, r] = of_week.narrow[c]
+    for c in range(cols.day_wide):
+        out.past_wide[c, r] = of_week.wide[c]
+    if today >= 0:
+        _add_pane(today, day, of_week)
+    out.week_n[r] = of_week.narrow[cols.n]
+    out.week_output[r] = of_week.wide[1]
+    for c in range(len(of_week.bits)):
+        out.week_bits[c, r] = of_week.bits[c]
+    for c in range(24):
+        out.week_hours[c, r] = of_week.hours[c]
     for c in range(TOTALS):
         out.totals[c, r] = accounts.totals[s, c]
     # As they are at this tick: an alert must not depend on what else the batch holds.
@@ -332,12 +402,14 @@ def fold(
     cols: Columns,
     tick_ms: int,
     idle_ms: int,
+    of_day: Sums,
+    of_week: Sums,
     out: Windows,
 ) -> int:
     """Fold sorted ``events`` into the panes and write one row of ``out`` for each (account, tick); returns the rows.
 
     ``sizes`` int64 [3] holds the sizes of the three levels, before and after. ``out`` must be zeroed and have
-    room for as many rows as there are events.
+    room for as many rows as there are events. ``of_day`` and ``of_week`` are room for one row's sums.
     """
     n_events = len(events.slot)
     ticks_a_minute = accounts.tick_n.shape[1]
@@ -422,7 +494,7 @@ def fold(
         out.slot[r] = s
         out.tick[r] = k
         out.t_ms[r] = events.t_ms[i - 1]
-        _window(r, s, tick_ms, ticks_a_minute, k, accounts, minute, hour, day, cols, out)
+        _window(r, s, tick_ms, ticks_a_minute, k, accounts, minute, hour, day, cols, of_day, of_week, out)
         judge(
             r, s, tick_ms, k, accounts.recent, accounts.recent_n, accounts.judged_n, accounts.judged_ms,
             out.set_end, out.due, out.sets,

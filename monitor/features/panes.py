@@ -3,7 +3,11 @@
 A pane is written only while its minute, hour or day lasts. Panes stand in the order in which they were begun
 and each points to the one before of the same account, so that a window is read by following the chain until
 it is too old: the cost is per pane of the account, not per account of the partition (a scan of the whole state
-costs 198 ms per 100,000 accounts). Expired panes are dropped from all arrays at once, in place, when one is full.
+costs 198 ms per 100,000 accounts). When the arrays are full, panes that no window reaches are dropped in place, and
+those of hours and days that are over for good are frozen: see :mod:`monitor.features.frozen`.
+
+In a chain (``head``, ``prev``) a number from 0 on is a pane as it is written, -1 ends it, and -2 - f is the frozen
+pane f. Before a frozen pane stand only frozen ones.
 """
 
 from __future__ import annotations
@@ -15,14 +19,18 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.features import aggregates as agg
+from monitor.features.frozen import encode, longest
 from monitor.jit import njit
 
 NONE = -1
 # Loops in the kernels of this package stand where a slice would do: numba takes up to a second to compile each
 # assignment of a slice, and the first run pays for all of them.
-_GROWTH = 1.3
+_GROWTH = 1.1
+"""realloc moves a large array without a copy, and numpy touches what it adds: growing often costs less than room."""
 _FIRST = 1024
 INT32_MAX = np.int64(2_147_483_647)
+_ROWS = ("slot", "time", "prev", "dirty", "narrow", "wide", "bits", "hours")
+_FROZEN_ROWS = ("frozen_slot", "frozen_time", "frozen_prev", "frozen_dirty", "frozen_start")
 
 
 class LevelView(NamedTuple):
@@ -36,19 +44,27 @@ class LevelView(NamedTuple):
     wide: npt.NDArray[np.int64]
     bits: npt.NDArray[np.uint64]
     hours: npt.NDArray[np.int32]
+    frozen_slot: npt.NDArray[np.int32]
+    frozen_time: npt.NDArray[np.int32]
+    frozen_prev: npt.NDArray[np.int32]
+    frozen_dirty: npt.NDArray[np.uint8]
+    frozen_start: npt.NDArray[np.int64]
+    frozen: npt.NDArray[np.uint8]
     head: npt.NDArray[np.int32]
 
 
 @dataclass(slots=True)
 class Level:
-    """One pane length. ``span`` panes of ``pane_ms`` make the window; arrays hold ``size`` panes.
+    """One pane length. ``span`` panes of ``pane_ms`` make the window; arrays hold ``size`` panes and ``cold`` frozen.
 
     Shapes: ``slot, time, prev`` int32 [capacity] (``time`` is event time // pane_ms); ``dirty`` uint8; ``narrow``
-    int32, ``wide`` int64, ``bits`` uint64 and ``hours`` int32 [capacity, columns]; ``head`` int32 [accounts].
+    int32, ``wide`` int64, ``bits`` uint64 and ``hours`` int32 [capacity, columns]; ``head`` int32 [accounts]. The
+    frozen pane f lies at ``frozen[frozen_start[f]:frozen_start[f + 1]]``. ``freezes``: whether panes are ever frozen.
     """
 
     pane_ms: int
     span: int
+    freezes: bool
     slot: npt.NDArray[np.int32]
     time: npt.NDArray[np.int32]
     prev: npt.NDArray[np.int32]
@@ -57,65 +73,156 @@ class Level:
     wide: npt.NDArray[np.int64]
     bits: npt.NDArray[np.uint64]
     hours: npt.NDArray[np.int32]
+    frozen_slot: npt.NDArray[np.int32]
+    frozen_time: npt.NDArray[np.int32]
+    frozen_prev: npt.NDArray[np.int32]
+    frozen_dirty: npt.NDArray[np.uint8]
+    frozen_start: npt.NDArray[np.int64]
+    frozen: npt.NDArray[np.uint8]
     head: npt.NDArray[np.int32]
     size: int = 0
+    cold: int = 0
 
     @classmethod
-    def empty(cls, pane_ms: int, span: int, narrow: int, wide: int, bits: int, hours: int = 0) -> Level:
+    def empty(
+        cls, pane_ms: int, span: int, narrow: int, wide: int, bits: int, hours: int = 0, *, freezes: bool = True
+    ) -> Level:
         """A level without panes."""
         return cls(
-            pane_ms, span,
+            pane_ms, span, freezes,
             np.zeros(_FIRST, np.int32), np.zeros(_FIRST, np.int32), np.zeros(_FIRST, np.int32),
             np.zeros(_FIRST, np.uint8), np.zeros((_FIRST, narrow), np.int32), np.zeros((_FIRST, wide), np.int64),
-            np.zeros((_FIRST, bits), np.uint64), np.zeros((_FIRST, hours), np.int32), np.zeros(0, np.int32),
+            np.zeros((_FIRST, bits), np.uint64), np.zeros((_FIRST, hours), np.int32),
+            np.zeros(_FIRST, np.int32), np.zeros(_FIRST, np.int32), np.zeros(_FIRST, np.int32),
+            np.zeros(_FIRST, np.uint8), np.zeros(_FIRST + 1, np.int64), np.zeros(_FIRST, np.uint8),
+            np.zeros(0, np.int32),
         )  # fmt: skip
 
     def view(self) -> LevelView:
         """The arrays as they are now; growth makes the view stale."""
-        return LevelView(
-            self.slot, self.time, self.prev, self.dirty, self.narrow, self.wide, self.bits, self.hours, self.head
-        )
+        return LevelView(*(getattr(self, name) for name in LevelView._fields))
 
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays."""
         return sum(a.nbytes for a in self.view())
 
-    def reserve(self, panes: int, oldest_ms: npt.NDArray[np.int64]) -> None:
-        """Make room for ``panes`` more; ``oldest_ms`` [accounts] is the event time before which panes are done with."""
+    @property
+    def longest(self) -> int:
+        """Most bytes of a frozen pane."""
+        return longest(self.narrow.shape[1] + self.wide.shape[1] + self.hours.shape[1], self.bits.shape[1])
+
+    def reserve(self, panes: int, horizon_ms: npt.NDArray[np.int64]) -> None:
+        """Make room for ``panes`` more; ``horizon_ms`` [accounts]: the event time before which none is written."""
         capacity = len(self.slot)
         if self.size + panes <= capacity:
             return
-        self.size = _compact(self.size, self.pane_ms, oldest_ms, self.view())
+        self.compact(horizon_ms)
         need = self.size + panes
         if need > capacity * 0.8:  # else the next batches compact again and again
-            wanted = int(max(need * _GROWTH, capacity * _GROWTH))
-            for name in ("slot", "time", "prev", "dirty", "narrow", "wide", "bits", "hours"):
-                array = getattr(self, name)
-                # realloc: a large array grows without a second copy of it
-                array.resize((wanted, *array.shape[1:]), refcheck=False)
+            self._grow(_ROWS, int(max(need * _GROWTH, capacity * _GROWTH)))
+
+    def compact(self, horizon_ms: npt.NDArray[np.int64]) -> None:
+        """Drop the panes that ended a window before ``horizon_ms`` [accounts], freeze those that ended before it."""
+        if self.freezes:
+            panes, size = _freezable(self.size, self.pane_ms, self.span, horizon_ms, self.longest, self.view())
+            self.reserve_frozen(panes, size, horizon_ms)
+        self.size, self.cold = _compact(
+            self.size, self.cold, self.pane_ms, self.span, horizon_ms, self.freezes, self.longest, self.view()
+        )
+
+    def reserve_frozen(self, panes: int, size: int, horizon_ms: npt.NDArray[np.int64]) -> None:
+        """Make room for ``panes`` more frozen panes of ``size`` bytes together; ``horizon_ms``: see :meth:`reserve`."""
+        rows, space = len(self.frozen_slot), len(self.frozen)
+        used = int(self.frozen_start[self.cold])
+        if self.cold + panes <= rows and used + size <= space:
+            return
+        self.cold = _drop_frozen(self.size, self.cold, self.pane_ms, self.span, horizon_ms, self.view())
+        used = int(self.frozen_start[self.cold])
+        if self.cold + panes > rows * 0.9:
+            wanted = int(max((self.cold + panes) * _GROWTH, rows * _GROWTH))
+            self._grow(_FROZEN_ROWS[:-1], wanted)
+            self._grow(_FROZEN_ROWS[-1:], wanted + 1)
+        if used + size > space * 0.9:
+            self._grow(("frozen",), int(max((used + size) * _GROWTH, space * _GROWTH)))
+
+    def _grow(self, names: tuple[str, ...], wanted: int) -> None:
+        for name in names:
+            array = getattr(self, name)
+            # realloc: a large array grows without a second copy of it
+            array.resize((wanted, *array.shape[1:]), refcheck=False)
 
 
 def minute_hour_day() -> tuple[Level, Level, Level]:
-    """The three levels: 60 minutes, 24 hours, 7 days."""
+    """The three levels: 60 minutes, 24 hours, 7 days. Minutes are few bytes and soon dropped: they are not frozen."""
     return (
-        Level.empty(60_000, 60, len(agg.NARROW_MINUTE), len(agg.WIDE_MINUTE), 0),
+        Level.empty(60_000, 60, len(agg.NARROW_MINUTE), len(agg.WIDE_MINUTE), 0, freezes=False),
         Level.empty(3_600_000, 24, len(agg.NARROW_HOUR), len(agg.WIDE_HOUR), len(agg.BITS_HOUR)),
         Level.empty(86_400_000, 7, len(agg.NARROW_DAY), len(agg.WIDE_DAY), len(agg.BITS_DAY), 24),
     )
 
 
 @njit
-def _compact(size: int, pane_ms: int, oldest_ms: npt.NDArray[np.int64], level: LevelView) -> int:
-    """Drop expired panes, keep the order, mend the chains; returns the new size."""
-    moved = np.full(size, NONE, np.int32)
-    kept = 0
+def _gone(s: int, time: int, pane_ms: int, span: int, horizon_ms: npt.NDArray[np.int64]) -> bool:
+    """Whether no window of account ``s`` reaches that pane, or nobody has it (evicted or reset: -1)."""
+    return s < 0 or (np.int64(time) + 1 + span) * pane_ms <= horizon_ms[s]
+
+
+@njit
+def _freezable(
+    size: int, pane_ms: int, span: int, horizon_ms: npt.NDArray[np.int64], most: int, level: LevelView
+) -> tuple[int, int]:
+    """How many panes :func:`_compact` would freeze, and bytes of all of them."""
+    out = np.empty(most, np.uint8)
+    count = int(np.int64(0))
+    total = int(np.int64(0))
     for i in range(size):
         s = level.slot[i]
-        # unlinked (evicted or reset) panes carry slot -1
-        if s < 0 or (np.int64(level.time[i]) + 1) * pane_ms <= oldest_ms[s]:
+        if _gone(s, level.time[i], pane_ms, span, horizon_ms):
+            continue
+        if (np.int64(level.time[i]) + 1) * pane_ms <= horizon_ms[s]:
+            count += 1
+            total += encode(i, level.narrow, level.wide, level.bits, level.hours, out)
+    return count, total
+
+
+@njit
+def _compact(
+    size: int,
+    cold: int,
+    pane_ms: int,
+    span: int,
+    horizon_ms: npt.NDArray[np.int64],
+    freezes: bool,
+    most: int,
+    level: LevelView,
+) -> tuple[int, int]:
+    """Drop what is gone, freeze what is over (there is room), keep the order, mend the chains; both new sizes."""
+    moved = np.full(size, NONE, np.int32)
+    out = np.empty(most, np.uint8)
+    kept = int(np.int64(0))
+    for i in range(size):
+        s = level.slot[i]
+        if _gone(s, level.time[i], pane_ms, span, horizon_ms):
+            continue
+        before = level.prev[i]
+        if before >= 0:
+            before = moved[before]
+        if freezes and before < 0 and (np.int64(level.time[i]) + 1) * pane_ms <= horizon_ms[s]:
+            start = level.frozen_start[cold]
+            length = encode(i, level.narrow, level.wide, level.bits, level.hours, out)
+            for b in range(length):
+                level.frozen[start + b] = out[b]
+            level.frozen_start[cold + 1] = start + length
+            level.frozen_slot[cold] = s
+            level.frozen_time[cold] = level.time[i]
+            level.frozen_prev[cold] = before
+            level.frozen_dirty[cold] = level.dirty[i]
+            moved[i] = -2 - cold
+            cold += 1
             continue
         moved[i] = kept
+        level.prev[kept] = before
         if kept != i:
             level.slot[kept] = s
             level.time[kept] = level.time[i]
@@ -128,18 +235,53 @@ def _compact(size: int, pane_ms: int, oldest_ms: npt.NDArray[np.int64], level: L
                 level.bits[kept, c] = level.bits[i, c]
             for c in range(level.hours.shape[1]):
                 level.hours[kept, c] = level.hours[i, c]
-        before = level.prev[i]
-        level.prev[kept] = moved[before] if before >= 0 else NONE
         kept += 1
     for a in range(len(level.head)):
         if level.head[a] >= 0:
             level.head[a] = moved[level.head[a]]
+    return kept, cold
+
+
+@njit
+def _drop_frozen(
+    size: int, cold: int, pane_ms: int, span: int, horizon_ms: npt.NDArray[np.int64], level: LevelView
+) -> int:
+    """Drop the frozen panes that are gone, close the gaps, mend the chains; returns how many are left."""
+    moved = np.full(cold, NONE, np.int32)
+    kept = int(np.int64(0))
+    end = int(np.int64(0))
+    for f in range(cold):
+        s = level.frozen_slot[f]
+        first, last = level.frozen_start[f], level.frozen_start[f + 1]
+        if _gone(s, level.frozen_time[f], pane_ms, span, horizon_ms):
+            continue
+        before = level.frozen_prev[f]
+        level.frozen_prev[kept] = moved[-2 - before] if before <= -2 else NONE
+        level.frozen_slot[kept] = s
+        level.frozen_time[kept] = level.frozen_time[f]
+        level.frozen_dirty[kept] = level.frozen_dirty[f]
+        level.frozen_start[kept] = end
+        for b in range(last - first):
+            level.frozen[end + b] = level.frozen[first + b]
+        end += last - first
+        moved[f] = -2 - kept
+        kept += 1
+    level.frozen_start[kept] = end
+    for i in range(size):
+        if level.prev[i] <= -2:
+            level.prev[i] = moved[-2 - level.prev[i]]
+    for a in range(len(level.head)):
+        if level.head[a] <= -2:
+            level.head[a] = moved[-2 - level.head[a]]
     return kept
 
 
 @njit
 def find_or_begin(s: int, t: int, size: int, level: LevelView) -> tuple[int, int]:
-    """The pane of account ``s`` at ``t``: the head if it is that or later, else a new one. Returns (pane, size)."""
+    """The pane of account ``s`` at ``t``: the head if it is that or later, else a new one. Returns (pane, size).
+
+    A frozen head is always earlier: it was over for good.
+    """
     h = level.head[s]
     if h >= 0 and level.time[h] >= t:
         level.dirty[h] = 1
@@ -167,4 +309,7 @@ def unlink(s: int, level: LevelView) -> None:
     while p >= 0:
         level.slot[p] = NONE
         p = level.prev[p]
+    while p <= -2:
+        level.frozen_slot[-2 - p] = NONE
+        p = level.frozen_prev[-2 - p]
     level.head[s] = NONE

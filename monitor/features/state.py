@@ -13,16 +13,18 @@ import numpy.typing as npt
 import polars as pl
 
 from monitor.arrays import pack, unpack
+from monitor.features.frozen import gather, thaw
 from monitor.features.kernel import Accounts
-from monitor.features.panes import Level, LevelView, find_or_begin, unlink
+from monitor.features.panes import INT32_MAX, Level, LevelView, find_or_begin, unlink
 from monitor.jit import njit
 
 if TYPE_CHECKING:
     from monitor.features.engine import FeatureEngine
 
-KIND, VERSION = "features", 3
+KIND, VERSION = "features", 4
 _LEVELS = ("minute", "hour", "day")
 _PANE_FIELDS = ("time", "narrow", "wide", "bits", "hours")
+_FROZEN_FIELDS = ("account", "time", "length", "data")
 _SKIPPED = ("partition", "dirty")
 
 
@@ -49,6 +51,7 @@ def dump(engine: FeatureEngine, partition: int, *, full: bool) -> bytes:
         arrays[f"{name}.account"] = index[level.slot[rows]]
         arrays.update({f"{name}.{f}": getattr(level, f)[rows] for f in _PANE_FIELDS})
         level.dirty[rows] = 0
+        arrays.update({f"{name}.frozen.{f}": values for f, values in _frozen_of(level, index, full=full).items()})
     for name, table in (("owner", engine.blobs.owner), ("conversation", engine.blobs.conversation)):
         arrays.update({f"blob_{name}.{k}": v for k, v in table.dump(partition, full=full).items()})
     subjects = [engine.accounts.name(s) for s in slots.tolist()]
@@ -70,7 +73,9 @@ def load(engine: FeatureEngine, partition: int, blob: bytes) -> None:
         accounts.dirty[slots] = 0
         engine.make_room(0)
         for name in _LEVELS:
-            _load_level(getattr(engine, name), slots, {f: arrays[f"{name}.{f}"] for f in ("account", *_PANE_FIELDS)})
+            level = getattr(engine, name)
+            _load_frozen(level, slots, {f: arrays[f"{name}.frozen.{f}"] for f in _FROZEN_FIELDS})
+            _load_level(level, slots, {f: arrays[f"{name}.{f}"] for f in ("account", *_PANE_FIELDS)})
     for name, table in (("owner", engine.blobs.owner), ("conversation", engine.blobs.conversation)):
         table.load(partition, {k: arrays[f"blob_{name}.{k}"] for k in ("keys", "values", "times")})
 
@@ -85,6 +90,35 @@ def drop(engine: FeatureEngine, partition: int) -> None:
     engine.accounts.release(slots.tolist())
     engine.blobs.owner.drop(partition)
     engine.blobs.conversation.drop(partition)
+
+
+def _frozen_of(level: Level, index: npt.NDArray[np.int64], *, full: bool) -> dict[str, npt.NDArray[Any]]:
+    """The frozen panes of the accounts that ``index`` gives a number, as they lie; they are marked as written."""
+    slot, cold = level.frozen_slot[: level.cold], level.cold
+    mine = slot >= 0
+    mine[mine] = index[slot[mine]] >= 0
+    if not full:
+        mine &= level.frozen_dirty[:cold] == 1
+    rows = np.flatnonzero(mine)
+    level.frozen_dirty[rows] = 0
+    lengths = np.diff(level.frozen_start[: cold + 1])[rows]
+    return {
+        "account": index[slot[rows]], "time": level.frozen_time[rows], "length": lengths.astype(np.int32),
+        "data": gather(rows, level.frozen_start, level.frozen),
+    }  # fmt: skip
+
+
+def _load_frozen(level: Level, slots: npt.NDArray[np.int32], panes: dict[str, npt.NDArray[Any]]) -> None:
+    """Take frozen panes over: earlier than any pane of the same blob that is not. One that an earlier blob had as it
+    was written is overwritten; behind such a one no frozen one can stand, so it then stands as one that is not."""
+    unknown = np.full(len(level.head), np.iinfo(np.int64).min // 2)
+    level.reserve(len(panes["time"]), unknown)
+    level.reserve_frozen(len(panes["time"]), len(panes["data"]), unknown)
+    columns = level.narrow.shape[1], level.wide.shape[1], level.bits.shape[1], level.hours.shape[1]
+    level.size, level.cold = _merge_frozen(
+        slots[panes["account"]], panes["time"], panes["length"], panes["data"], level.size, level.cold, level.view(),
+        *(np.zeros(n, t) for n, t in zip(columns, (np.int64, np.int64, np.uint64, np.int64), strict=True)),
+    )  # fmt: skip
 
 
 def _load_level(level: Level, slots: npt.NDArray[np.int32], panes: dict[str, npt.NDArray[Any]]) -> None:
@@ -125,3 +159,63 @@ def _merge(
             level.hours[p, c] = hours[i, c]
         level.dirty[p] = 0
     return size
+
+
+@njit
+def _merge_frozen(
+    at: npt.NDArray[np.int32],
+    times: npt.NDArray[np.int32],
+    lengths: npt.NDArray[np.int32],
+    data: npt.NDArray[np.uint8],
+    size: int,
+    cold: int,
+    level: LevelView,
+    narrow: npt.NDArray[np.int64],
+    wide: npt.NDArray[np.int64],
+    bits: npt.NDArray[np.uint64],
+    hours: npt.NDArray[np.int64],
+) -> tuple[int, int]:
+    """Each pane behind those of its account, or over the one of its time; ``narrow`` to ``hours``: room for one pane.
+    Returns both new sizes."""
+    start = int(np.int64(0))
+    for i in range(len(times)):
+        s = at[i]
+        first = start
+        start += lengths[i]
+        p = level.head[s]
+        while p >= 0 and level.time[p] > times[i]:
+            p = level.prev[p]
+        if p <= -2 and level.frozen_time[-2 - p] >= times[i]:
+            continue  # what is frozen does not change
+        if level.head[s] < 0:
+            for b in range(lengths[i]):
+                level.frozen[level.frozen_start[cold] + b] = data[first + b]
+            level.frozen_start[cold + 1] = level.frozen_start[cold] + lengths[i]
+            level.frozen_slot[cold] = s
+            level.frozen_time[cold] = times[i]
+            level.frozen_prev[cold] = level.head[s]
+            level.frozen_dirty[cold] = 0
+            level.head[s] = -2 - cold
+            cold += 1
+            continue
+        if p < 0 or level.time[p] != times[i]:
+            p, size = find_or_begin(s, times[i], size, level)
+        for c in range(len(narrow)):
+            narrow[c] = 0
+        for c in range(len(wide)):
+            wide[c] = 0
+        for c in range(len(bits)):
+            bits[c] = 0
+        for c in range(len(hours)):
+            hours[c] = 0
+        thaw(first, data, narrow, wide, bits, hours)
+        for c in range(len(narrow)):
+            level.narrow[p, c] = np.int32(min(max(narrow[c], -INT32_MAX), INT32_MAX))
+        for c in range(len(wide)):
+            level.wide[p, c] = wide[c]
+        for c in range(len(bits)):
+            level.bits[p, c] = bits[c]
+        for c in range(len(hours)):
+            level.hours[p, c] = np.int32(hours[c])
+        level.dirty[p] = 0
+    return size, cold
