@@ -20,7 +20,7 @@ from pathlib import Path
 
 from monitor import live, wiring
 from monitor.errors import MonitorError
-from monitor.jit import warm_all
+from monitor.precompile import precompile
 from monitor.records import Alert
 from monitor.runner import Runner
 from monitor.service import Signals
@@ -40,7 +40,6 @@ HEAVY_CAP = 2_500.0
 
 Done = Callable[[Source], bool]
 OpenSource = Callable[[Runner], Source]
-_WARM = "import monitor.sketch.frame, monitor.jit; monitor.jit.warm_all()"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +81,10 @@ class Demo:
     def run(self, signals: Signals) -> None:
         """Start servers, producer and service; return when every request was scored, or at a signal with ``keep``."""
         began = time.monotonic()
-        # numba compiles under one lock a process: a second process halves the wait of a first run.
-        warming = subprocess.Popen([sys.executable, "-c", _WARM])  # noqa: S603 - our own interpreter
-
-        def warm() -> None:
-            warm_all()
-            warming.wait()  # here, or with `keep` it stays a zombie
-
-        self._warm = threading.Thread(target=warm, name="warm", daemon=True)
+        # Beside the servers' start: the service waits for what is left of it.
+        self._warm = threading.Thread(
+            target=precompile, args=(live.__name__,), kwargs={"here": True}, name="warm", daemon=True
+        )
         self._warm.start()
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="monitor-demo-")))
@@ -97,7 +92,6 @@ class Demo:
                 self._without_servers(folder, signals)
             else:
                 self._with_servers(stack, folder, signals)
-        warming.wait()
         self.seconds = time.monotonic() - began
 
     def _with_servers(self, stack: ExitStack, folder: Path, signals: Signals) -> None:

@@ -146,15 +146,17 @@ def warmup(function: Callable[[], None]) -> Callable[[], None]:
     return function
 
 
-def warm_all() -> tuple[str, ...]:
+def warm_all(*, backwards: bool = False) -> tuple[str, ...]:
     """Compile (or load from the cache) every kernel of the modules imported so far; the names run by this call.
+
+    ``backwards``: the last first, for two processes that share one cache and the work.
 
     Safe from any thread: a second caller waits for the first and then finds the work done. Calls of kernels in other
     threads stay correct meanwhile; they wait for numba's compiler lock only where they need a kernel not yet compiled.
     """
     ran = []
     with _lock:
-        for name, function in list(_warmups.items()):
+        for name, function in list(_warmups.items())[:: -1 if backwards else 1]:
             if name not in _done:
                 function()
                 _done.add(name)

@@ -23,6 +23,7 @@ from monitor.errors import BadInput, DependencyDown, Problem, SinkBusy
 from monitor.features.catalogue import CLIENT_CLASSES
 from monitor.features.vocabulary import CATALOGUE
 from monitor.observe import CountedSink
+from monitor.precompile import precompile
 from monitor.receive import Receiver
 from monitor.records import Expanded, RawBatch
 from monitor.rules import Reloader, RuleSet
@@ -68,6 +69,9 @@ class Service:
         if self.http is not None:
             self.http.start()
         try:
+            # before the group is joined: a member that compiles amid its first batches holds its partitions up
+            if not precompile(__name__, self._compiling):
+                return
             if self.receiver is not None:
                 self.receiver.start()
             self.runner.run(self.open_source)
@@ -76,6 +80,12 @@ class Service:
                 self.receiver.stop()
             if self.http is not None:
                 self.http.stop()
+
+    def _compiling(self) -> bool:
+        """Tell whoever watches that this is no stall; whether to go on."""
+        self.runner.health.beat()
+        self.runner.systemd.watchdog()
+        return not self.runner.signals.stopping
 
 
 def service(

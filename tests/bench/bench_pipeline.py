@@ -30,6 +30,7 @@ import servers
 
 from monitor import live, wiring
 from monitor.backtest import peak_rss_mb
+from monitor.precompile import precompile
 from monitor.service import Signals
 from monitor.settings import KafkaSettings, Settings
 from monitor.simulate.api import build
@@ -124,9 +125,7 @@ def pipeline(broker: str, redis: str, folder: str, topic: str = "") -> dict[str,
             "score": {"anomaly": {"quarantine_h": 1}}, "http": {"enabled": False},
         }
     )  # fmt: skip
-    from monitor.jit import warm_all
-
-    warm_all()
+    precompile(live.__name__)
     with Signals() as signals:
         service = live.service(
             settings, keys=Keyring.from_seed(1), rules=wiring.load(settings), rule_paths=wiring.rule_paths(settings),
