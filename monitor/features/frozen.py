@@ -151,6 +151,63 @@ def thaw(at: int, data: U8, narrow: I64, wide: I64, bits: U64, hours: I64) -> No
 
 
 @njit
+def _end(at: int, end: int, data: U8, numbers: int, words: int) -> int:
+    """Where the pane at ``data[at:]`` ends by its own bytes; -1 where that is behind ``end``, or they are no pane."""
+    told = at
+    at += numbers // 8 + 1
+    if at > end:
+        return -1
+    for i in range((numbers // 8 + 1) * 8):
+        if (data[told + (i >> 3)] >> (i & 7)) & 1:
+            if i >= numbers:
+                return -1
+            length = 1
+            while at < end and data[at] >= 128:
+                at += 1
+                length += 1
+            if at >= end or length > 10:
+                return -1
+            at += 1
+    told = at
+    at += words // 8 + 1
+    if at > end:
+        return -1
+    for c in range((words // 8 + 1) * 8):
+        if (data[told + (c >> 3)] >> (c & 7)) & 1:
+            if c >= words or at >= end:
+                return -1
+            head = data[at]
+            at += 1
+            if head == _WHOLE:
+                at += 8
+            elif head > _CELLS + _FEW or head == _CELLS:
+                return -1
+            elif head > _CELLS:
+                cells = int(head) - _CELLS
+                if at + cells > end:
+                    return -1
+                for _ in range(cells):
+                    if data[at] >= _CELLS:
+                        return -1
+                    at += 1
+            if at > end:
+                return -1
+    return at
+
+
+@njit
+def sound(lengths: I32, data: U8, numbers: int, words: int) -> bool:
+    """Whether ``data`` is panes of these lengths and nothing else: :func:`thaw` trusts what it reads."""
+    at = int(np.int64(0))
+    for i in range(len(lengths)):
+        end = at + lengths[i]
+        if lengths[i] < 0 or end > len(data) or _end(at, end, data, numbers, words) != end:
+            return False
+        at = end
+    return at == len(data)
+
+
+@njit
 def gather(rows: I64, start: I64, data: U8) -> U8:
     """The bytes of these panes, one after the other; pane ``f`` lies at ``data[start[f]:start[f + 1]]``."""
     size = 0

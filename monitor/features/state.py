@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from monitor.arrays import pack, unpack
-from monitor.features.frozen import gather, thaw
+from monitor.arrays import StateUnreadable, pack, unpack
+from monitor.features.frozen import gather, sound, thaw
 from monitor.features.kernel import Accounts
 from monitor.features.panes import INT32_MAX, Level, LevelView, find_or_begin, unlink
 from monitor.jit import njit
@@ -110,10 +110,16 @@ def _frozen_of(level: Level, index: npt.NDArray[np.int64], *, full: bool) -> dic
 
 def _load_frozen(level: Level, slots: npt.NDArray[np.int32], panes: dict[str, npt.NDArray[Any]]) -> None:
     """Take frozen panes over: earlier than any pane of the same blob that is not. One that an earlier blob had as it
-    was written is overwritten; behind such a one no frozen one can stand, so it then stands as one that is not."""
+    was written is overwritten; behind such a one no frozen one can stand, so it then stands as one that is not.
+
+    Raises StateUnreadable where the bytes are no panes.
+    """
     unknown = np.full(len(level.head), np.iinfo(np.int64).min // 2)
     level.reserve(len(panes["time"]), unknown)
     level.reserve_frozen(len(panes["time"]), len(panes["data"]), unknown)
+    numbers = level.narrow.shape[1] + level.wide.shape[1] + level.hours.shape[1]
+    if not sound(panes["length"], panes["data"], numbers, level.bits.shape[1]):
+        raise StateUnreadable(f"the state of {KIND!r} is damaged: bytes that are no panes")
     columns = level.narrow.shape[1], level.wide.shape[1], level.bits.shape[1], level.hours.shape[1]
     level.size, level.cold = _merge_frozen(
         slots[panes["account"]], panes["time"], panes["length"], panes["data"], level.size, level.cold, level.view(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -15,9 +16,10 @@ from feature_events import CODES, DAY, HOUR, T0, TEXT, TICK, build, engine, even
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from monitor.arrays import StateUnreadable
 from monitor.features import panes, state
 from monitor.features.engine import FeatureEngine, FeatureOptions
-from monitor.features.frozen import encode, gather, longest, thaw
+from monitor.features.frozen import encode, gather, longest, sound, thaw
 from monitor.features.panes import Level
 
 NUMBERS, WORDS = 19, 11
@@ -153,11 +155,6 @@ def _freezes_what_is_written(m: pytest.MonkeyPatch) -> None:
     m.setattr(Level, "compact", lambda self, horizon: inner(self, horizon + (self.pane_ms if self.freezes else 0)))
 
 
-def _bytes_in_a_wrong_order(m: pytest.MonkeyPatch) -> None:
-    """The frozen panes of a dump lie in another order than their lengths."""
-    m.setattr(state, "gather", lambda rows, start, data: gather(rows[::-1].copy(), start, data))
-
-
 @pytest.mark.parametrize("defect", [_forgets_the_chain, _freezes_what_is_written])
 def test_planted_in_the_log(defect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = _long_quiet(engine())
@@ -166,17 +163,46 @@ def test_planted_in_the_log(defect: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     assert not _long_quiet(crowded()).equals(expected)
 
 
-def test_planted_in_the_dump(monkeypatch: pytest.MonkeyPatch) -> None:
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_damaged_bytes_are_refused_or_are_panes(data: st.DataObject) -> None:
+    """Nothing is read or written outside of the arrays, whatever a checkpoint holds."""
+    stage = _kept()
+    start, body = stage.hour.frozen_start[: stage.hour.cold + 1], stage.hour.frozen.copy()
+    rows = np.arange(data.draw(st.integers(1, 8)))
+    lengths, held = np.diff(start)[rows].astype(np.int32), gather(rows, start, body)
+    numbers, words = stage.hour.narrow.shape[1] + stage.hour.wide.shape[1], stage.hour.bits.shape[1]
+    assert sound(lengths, held, numbers, words)
+    for _ in range(data.draw(st.integers(1, 4))):
+        held[data.draw(st.integers(0, len(held) - 1))] = data.draw(st.integers(0, 255))
+    if sound(lengths, held, numbers, words):
+        ends = np.cumsum(lengths)
+        for at in (ends - lengths).tolist():
+            thaw(at, held, *_room(stage.hour))
+    assert not sound(lengths, held[:-1].copy(), numbers, words)
+    assert not sound(np.append(lengths, np.int32(1)), held, numbers, words)
+
+
+def _room(level: Level) -> tuple[npt.NDArray[Any], ...]:
+    columns = level.narrow.shape[1], level.wide.shape[1], level.bits.shape[1], level.hours.shape[1]
+    kinds = (np.int64, np.int64, np.uint64, np.int64)
+    return tuple(np.zeros(n, kind) for n, kind in zip(columns, kinds, strict=True))
+
+
+@cache
+def _kept() -> FeatureEngine:
     stage = crowded()
     _long_quiet(stage)
+    return stage
+
+
+def test_a_damaged_dump_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = _kept()
     next_day = events([{"subject": f"s{a}", "t_ms": T0 + 21 * DAY} for a in range(20)])
-
-    def after(blob: bytes) -> pl.DataFrame:
-        other = engine()
-        other.load(0, blob)
-        return other.update(next_day, {0: T0 + 21 * DAY}).drop("origin")
-
-    blob = stage.dump(0)
-    _bytes_in_a_wrong_order(monkeypatch)
-    assert not after(stage.dump(0)).equals(after(blob))
-    assert after(blob).equals(stage.update(next_day, {0: T0 + 21 * DAY}).drop("origin"))
+    restored = engine()
+    restored.load(0, stage.dump(0))
+    monkeypatch.setattr(state, "gather", lambda rows, start, data: gather(rows[::-1].copy(), start, data))
+    with pytest.raises(StateUnreadable, match="no panes"):
+        engine().load(0, stage.dump(0))
+    expected = stage.update(next_day, {0: T0 + 21 * DAY}).drop("origin")
+    assert restored.update(next_day, {0: T0 + 21 * DAY}).drop("origin").equals(expected)
