@@ -1,9 +1,9 @@
 """A hash table of 64-bit keys that forgets: who had this key within the horizon, and with what value?
 
-Serves duplicates, reused request ids and replayed reasoning blobs. Keys are keyed hashes, so they need no
-further mixing. An entry older than the horizon counts as absent whether it has been swept or not: what a probe
-answers depends on event time and record order alone, the bound on entries included. 28 bytes a slot, at most
-seven tenths full; 9 million ids cost a sorted array 0.25 s for 150,000 probes, this 0.02 s.
+Serves duplicates, reused request ids and replayed reasoning blobs. An entry older than the horizon counts as absent
+whether it has been swept or not: what a probe answers depends on event time and record order alone, the bound on
+entries included. 28 bytes a slot (20 without values), at most seven tenths full; 9 million ids cost a sorted array
+0.25 s for 150,000 probes, this 0.02 s.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from monitor.jit import njit, sealed
 _U64 = npt.NDArray[np.uint64]
 _I64 = npt.NDArray[np.int64]
 _SMALLEST = 1 << 12
+_MIX = np.uint64(0x9E3779B97F4A7C15)
 _FULL, _ROOMY = 0.7, 0.55
-"""Load at which a table is made anew, and the most that it then has: a probe looks at six slots at the worst of it.
-At a third, a million ids took 117 MB."""
+"""Load at which a table is made anew, and what it then has: a probe looks at six slots at the worst of it. Of any
+size, not a power of two, or it would have half of that: a million ids took 59 MB then."""
 
 
 class _Table(NamedTuple):
@@ -32,10 +33,11 @@ class _Table(NamedTuple):
     partitions: npt.NDArray[np.int32]
 
     @classmethod
-    def of(cls, size: int) -> _Table:
+    def of(cls, size: int, valued: bool) -> _Table:
         return cls(
-            np.zeros(size, np.uint64), np.zeros(size, np.uint64), np.zeros(size, np.int64), np.zeros(size, np.int32)
-        )
+            np.zeros(size, np.uint64), np.zeros(size if valued else 0, np.uint64), np.zeros(size, np.int64),
+            np.zeros(size, np.int32),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +72,16 @@ class _Ledger:
 class KeyTable:
     """Keys of all partitions in one table; entries leave ``horizon_ms`` after they were first seen.
 
-    Beyond ``most`` live entries in a partition new keys are not remembered (``overflow`` counts them).
+    Beyond ``most`` live entries in a partition new keys are not remembered (``overflow`` counts them). Without
+    ``valued`` no values are kept: what a probe finds has 0.
     """
 
-    def __init__(self, horizon_ms: int, most: int = 5_000_000):
+    def __init__(self, horizon_ms: int, most: int = 5_000_000, *, valued: bool = True):
         self.horizon_ms = horizon_ms
+        self.valued = valued
         self.most = most
         self.overflow = 0
-        self._table = _Table.of(_SMALLEST)
+        self._table = _Table.of(_SMALLEST, valued)
         self._used = 0
         self._ledgers: dict[int, _Ledger] = {}
         self._fresh: dict[int, deque[tuple[_U64, _U64, _I64]]] = {}
@@ -114,7 +118,8 @@ class KeyTable:
         stored = new.astype(bool)
         fresh = self._fresh.setdefault(partition, deque())
         if stored.any():
-            fresh.append((keys[stored], values[stored], times[stored]))
+            kept = keys[stored]
+            fresh.append((kept, values[stored] if self.valued else kept, times[stored]))
         # A backtest never writes a checkpoint: what expired must not wait for one.
         while fresh and fresh[0][2][-1] < self._now[partition] - self.horizon_ms:
             fresh.popleft()
@@ -127,7 +132,7 @@ class KeyTable:
             t = self._table
             mine = (t.keys != 0) & (t.partitions == partition)
             mine &= t.times >= self._now.get(partition, 0) - self.horizon_ms
-            return {"keys": t.keys[mine], "values": t.values[mine], "times": t.times[mine]}
+            return {"keys": t.keys[mine], "values": (t.values if self.valued else t.keys)[mine], "times": t.times[mine]}
         empty = (np.zeros(0, np.uint64), np.zeros(0, np.uint64), np.zeros(0, np.int64))
         keys, values, times = zip(*fresh, strict=True) if fresh else ((empty[0],), (empty[1],), (empty[2],))
         return {"keys": np.concatenate(keys), "values": np.concatenate(values), "times": np.concatenate(times)}
@@ -156,13 +161,22 @@ class KeyTable:
             now[p] = ms
         # partition -1 (dropped) reads the last cell: always expired
         keep = (self._table.keys != 0) & (self._table.times >= now[self._table.partitions] - self.horizon_ms)
-        kept = _Table(*(a[keep] for a in self._table))
-        size = _SMALLEST
-        while len(kept.keys) + extra > _ROOMY * size:
-            size *= 2
-        self._table = _Table.of(size)
+        old = self._table
+        kept = _Table(old.keys[keep], old.values[keep] if self.valued else old.values, old.times[keep],
+                      old.partitions[keep])  # fmt: skip
+        del old
+        # before the new one: both and what is kept would be three tables at once
+        self._table = _Table.of(0, self.valued)
+        self._table = _Table.of(max(int((len(kept.keys) + extra) / _ROOMY), _SMALLEST), self.valued)
         _insert(kept, self._table)
         self._used = len(kept.keys)
+
+
+@njit(inline="always")
+def _slot(key: np.uint64, size: np.uint64) -> np.uint64:
+    """Where a key belongs in a table of any size below 2^32 (Lemire 2019): by its upper half, after a product, since a
+    key that is short of its highest bits would find half of the table full."""
+    return (((key * _MIX) >> np.uint64(32)) * size) >> np.uint64(32)
 
 
 @njit
@@ -186,7 +200,8 @@ def _probe(
     What counts against ``most`` is what is live at each key's own time: neither a sweep nor a split can move it.
     """
     t_keys, t_values, t_times, t_partitions = table.keys, table.values, table.times, table.partitions
-    mask = np.uint64(len(t_keys) - 1)
+    size = np.uint64(len(t_keys))
+    valued = len(t_values) > 0
     begin, end, live = ledger[0], ledger[1], ledger[2]
     used = 0
     lost = 0
@@ -197,12 +212,15 @@ def _probe(
         while begin < end and ledger_times[begin] < times[i] - horizon:
             live -= ledger_counts[begin]
             begin += 1
-        at = key & mask
+        at = _slot(key, size)
         while t_keys[at] != 0 and not (t_keys[at] == key and t_partitions[at] == partition):
-            at = (at + np.uint64(1)) & mask
+            at += np.uint64(1)
+            if at == size:
+                at = np.uint64(0)
         if t_keys[at] != 0 and t_times[at] >= times[i] - horizon:
             seen[i] = 1
-            old[i] = t_values[at]
+            if valued:
+                old[i] = t_values[at]
             continue
         if live >= most:
             lost += 1
@@ -216,7 +234,8 @@ def _probe(
             end += 1
         used += t_keys[at] == 0
         t_keys[at] = key
-        t_values[at] = values[i]
+        if valued:
+            t_values[at] = values[i]
         t_times[at] = times[i]
         t_partitions[at] = partition
         new[i] = 1
@@ -228,12 +247,16 @@ def _probe(
 def _insert(old: _Table, new: _Table) -> None:
     keys, values, times, partitions = old.keys, old.values, old.times, old.partitions
     t_keys, t_values, t_times, t_partitions = new.keys, new.values, new.times, new.partitions
-    mask = np.uint64(len(t_keys) - 1)
+    size = np.uint64(len(t_keys))
+    valued = len(t_values) > 0
     for i in range(len(keys)):
-        at = keys[i] & mask
+        at = _slot(keys[i], size)
         while t_keys[at] != 0:
-            at = (at + np.uint64(1)) & mask
+            at += np.uint64(1)
+            if at == size:
+                at = np.uint64(0)
         t_keys[at] = keys[i]
-        t_values[at] = values[i]
+        if valued:
+            t_values[at] = values[i]
         t_times[at] = times[i]
         t_partitions[at] = partitions[i]

@@ -82,7 +82,7 @@ class TickStage:
     def __init__(self, options: TickOptions):
         self.options = options
         self._clocks: dict[int, _Clock] = {}
-        self._requests = KeyTable(options.dedup_ms, options.dedup_max)
+        self._requests = KeyTable(options.dedup_ms, options.dedup_max, valued=False)
         self._ids = KeyTable(options.dedup_ms, options.dedup_max)
         self._open = pl.DataFrame(schema={**EVENT_SCHEMA, "tick": pl.Int64()})
 

@@ -77,6 +77,7 @@ def rows_of(calls: list[tuple[int, int, list[tuple[int, int, int]]]]) -> list[tu
     sweeps=st.sets(st.integers(0, 24)),
     moves=st.sets(st.integers(0, 24)),
     singly=st.booleans(),
+    valued=st.booleans(),
 )
 def test_it_answers_as_a_dictionary_does(
     calls: list[tuple[int, int, list[tuple[int, int, int]]]],
@@ -84,19 +85,21 @@ def test_it_answers_as_a_dictionary_does(
     sweeps: set[int],
     moves: set[int],
     singly: bool,
+    valued: bool,
 ) -> None:
     """However calls are cut, whenever it sweeps, and through a dump and load (full, or full and changes)."""
-    table, slow = KeyTable(HORIZON, most), Slow(most)
+    table, slow = KeyTable(HORIZON, most, valued=valued), Slow(most)
     blobs: dict[int, list[dict[str, np.ndarray]]] = {p: [] for p in PARTITIONS}
     lost = 0
     for i, (partition, rows) in enumerate(rows_of(calls)):
         wanted = [slow.one(partition, key, value, now) for key, value, now in rows]
+        wanted = [(seen, value if valued else 0) for seen, value in wanted]
         parts = [[row] for row in rows] if singly else [rows]
         assert [answer for part in parts for answer in ask(table, partition, part)] == wanted
         if i in sweeps:
             table._rebuild(0)
         if i in moves:
-            again = KeyTable(HORIZON, most)
+            again = KeyTable(HORIZON, most, valued=valued)
             for p in PARTITIONS:
                 blobs[p].append(table.dump(p, full=not blobs[p]))
                 for blob in blobs[p]:
