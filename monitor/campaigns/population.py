@@ -16,8 +16,8 @@ import numpy.typing as npt
 import polars as pl
 
 from monitor.campaigns.blob import StepBlob
-from monitor.campaigns.kernels import merged, number, table_bits
 from monitor.campaigns.kinds import CODE, COHORT_MS
+from monitor.campaigns.links import SCHEMA, merged
 from monitor.campaigns.sums import COLUMN, NAMES
 from monitor.campaigns.tally import TOTALS
 
@@ -34,11 +34,6 @@ _EVER = 2**31 - 1
 """``last`` of a link that does not age: when an account was made."""
 
 _WIDTH = 1 + len(NAMES) + MODELS
-
-_LINKS = {
-    "account": pl.UInt32(), "kind": pl.UInt8(), "value": pl.UInt64(), "count": pl.Int64(), "first": pl.Int32(),
-    "last": pl.Int32(),
-}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -62,7 +57,7 @@ class Population:
     today: I32 = field(default_factory=lambda: np.zeros((0, _WIDTH), np.int32))
     yesterday: I32 = field(default_factory=lambda: np.zeros((0, _WIDTH), np.int32))
     past: I32 = field(default_factory=lambda: np.zeros((0, _WIDTH), np.int32))
-    links: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_LINKS))
+    links: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SCHEMA))
     fresh_links: list[pl.DataFrame] = field(default_factory=list)
     fresh_rows: int = 0
     newest: int = -1
@@ -108,11 +103,9 @@ class Population:
 
     def compact(self, step: int) -> None:
         """Bring the table of links up to date and drop what is older than a link's life."""
-        if self.fresh_links:
-            self.links = _once(pl.concat([self.links, *self.fresh_links]))
-            self.fresh_links, self.fresh_rows = [], 0
+        fresh, self.fresh_links, self.fresh_rows = self.fresh_links, [], 0
         oldest = step - int(self.link_days * 86_400_000 / self.step_ms)
-        self.links = self.links.filter(pl.col("last") >= oldest)
+        self.links = merged(self.links, fresh, oldest)
 
     def row_of(self, account: str) -> int:
         """Row of an account that is known."""
@@ -131,8 +124,10 @@ class Population:
         """All links of some accounts, those since the last :meth:`compact` among them."""
         chosen = np.zeros(len(self.names), np.bool_)
         chosen[rows] = True
-        found = [(part, np.flatnonzero(chosen[part["account"].to_numpy()])) for part in (self.links, *self.fresh_links)]
-        return _once(pl.concat([self.links[:0], *(part[at] for part, at in found if len(at))]))
+        table, *fresh = (
+            part[np.flatnonzero(chosen[part["account"].to_numpy()])] for part in (self.links, *self.fresh_links)
+        )
+        return merged(table, fresh)
 
     def _add_all(self, step: int, blobs: Sequence[StepBlob]) -> list[I64]:
         """Blobs of one step, all at once: polars asks half a millisecond for each small query."""
@@ -185,7 +180,7 @@ class Population:
             pl.DataFrame(
                 {"account": account.astype(np.uint32), "kind": kind, "value": value, "count": count.astype(np.int64),
                  "first": at, "last": at},
-                schema=_LINKS,
+                schema=SCHEMA,
             )
         )  # fmt: skip
         self.fresh_rows += len(account)
@@ -198,7 +193,7 @@ class Population:
         columns = {"kind": CODE["creation_cohort"], "count": 0, "first": step, "last": _EVER}
         made = {"account": np.tile(rows, 2).astype(np.uint32), "value": cohort.view(np.uint64)}
         made |= {name: np.full(len(cohort), value, np.int64) for name, value in columns.items()}
-        self.fresh_links.append(pl.DataFrame({name: made[name] for name in _LINKS}, schema=_LINKS))
+        self.fresh_links.append(pl.DataFrame({name: made[name] for name in SCHEMA}, schema=SCHEMA))
         self.fresh_rows += len(rows)  # one fact each, though on two grids
 
     def cohort_ms(self, value: int) -> int:
@@ -264,18 +259,6 @@ def _known(blobs: Sequence[StepBlob], name: str, unknown: int) -> I64:
         values = column.to_numpy()
         parts.append(np.where(np.isnan(values), unknown, values) if column.null_count() else values)
     return np.concatenate(parts).astype(np.int64)
-
-
-def _once(links: pl.DataFrame) -> pl.DataFrame:
-    """Links with each account, kind and value once."""
-    account, kind, value = (links[c].to_numpy() for c in ("account", "kind", "value"))
-    who = account.astype(np.uint64) << np.uint64(8) | kind
-    ids, rows = number(who, value, table_bits(len(value)))
-    if len(rows) == len(links):
-        return links
-    columns = merged(ids, len(rows), *(links[c].to_numpy() for c in ("count", "first", "last")))
-    held = {"account": account[rows], "kind": kind[rows], "value": value[rows]}
-    return pl.DataFrame({**held, **dict(zip(("count", "first", "last"), columns, strict=True))}, schema=_LINKS)
 
 
 ARRAYS = ("tenant", "created_ms", "billing", "first_ms", "last_ms", "totals", "today", "yesterday", "past")
