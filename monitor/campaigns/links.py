@@ -55,9 +55,9 @@ def _column(parts: Sequence[pl.DataFrame], name: str) -> npt.NDArray[Any]:
 def _in_order(account: U32, kind: U8, value: U64) -> I32:
     """Rows in order of account, kind and value: a counting sort, then one of the few rows of each account."""
     n = len(account)
-    most = 0
+    most = np.int64(0)
     for i in range(n):
-        most = max(most, int(account[i]) + 1)
+        most = max(most, np.int64(account[i]) + 1)
     begin = np.zeros(most + 1, np.int32)
     for i in range(n):
         begin[account[i] + 1] += 1
@@ -184,8 +184,8 @@ def numbered(kind: U8, value: U64) -> tuple[I32, U8, U64]:
 
 
 @njit
-def _spot(value: np.uint64, bits: int) -> int:
-    return int((value * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits))
+def _spot(value: np.uint64, bits: int) -> np.int64:
+    return np.int64((value * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits))
 
 
 @njit
