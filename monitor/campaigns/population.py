@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +19,13 @@ import polars as pl
 from monitor.campaigns.blob import StepBlob
 from monitor.campaigns.kinds import CODE, COHORT_MS
 from monitor.campaigns.links import SCHEMA, merged
-from monitor.campaigns.sums import COLUMN, NAMES
+from monitor.campaigns.sums import PLACE
 from monitor.campaigns.tally import TOTALS
 
+_T = TypeVar("_T", bound=np.generic)
 I64 = npt.NDArray[np.int64]
 I32 = npt.NDArray[np.int32]
-U64 = npt.NDArray[np.uint64]
+U16 = npt.NDArray[np.uint16]
 
 MODELS = 16
 """Models told apart; those that appear after fifteen others share the last column."""
@@ -33,12 +35,16 @@ PAST_SHIFT = 3
 _EVER = 2**31 - 1
 """``last`` of a link that does not age: when an account was made."""
 
-_WIDTH = 1 + len(NAMES) + MODELS
+_WIDTH = len(PLACE)
 
 
 @dataclass(slots=True)
 class Population:
-    """See the module. ``step_ms``: length of a step; links live ``link_days`` of event time."""
+    """See the module. ``step_ms``: length of a step; links live ``link_days`` of event time.
+
+    ``today``, ``yesterday`` and ``past`` are int32 [accounts, PLACE], ``by_model`` today's requests [accounts, MODELS];
+    bit i of ``asked`` says that an account ever asked for the i-th model.
+    """
 
     step_ms: int
     link_days: float = 30.0
@@ -57,6 +63,8 @@ class Population:
     today: I32 = field(default_factory=lambda: np.zeros((0, _WIDTH), np.int32))
     yesterday: I32 = field(default_factory=lambda: np.zeros((0, _WIDTH), np.int32))
     past: I32 = field(default_factory=lambda: np.zeros((0, _WIDTH), np.int32))
+    by_model: I32 = field(default_factory=lambda: np.zeros((0, MODELS), np.int32))
+    asked: U16 = field(default_factory=lambda: np.zeros(0, np.uint16))
     links: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SCHEMA))
     fresh_links: list[pl.DataFrame] = field(default_factory=list)
     fresh_rows: int = 0
@@ -66,11 +74,6 @@ class Population:
 
     def __len__(self) -> int:
         return len(self.names)
-
-    @property
-    def recent(self) -> I32:
-        """Sums of today and yesterday, int32 [accounts, columns]: one to two days."""
-        return self.today[: len(self)] + self.yesterday[: len(self)]
 
     @property
     def texts(self) -> I64:
@@ -92,9 +95,8 @@ class Population:
 
     def models_of(self, rows: I64) -> list[str]:
         """Models that some of these accounts asked for, by name; of those beyond the fifteenth none is named."""
-        width = 1 + len(NAMES)
-        counts = sum(array[rows, width:].sum(axis=0) for array in (self.today, self.yesterday, self.past))
-        return sorted(m for i, m in enumerate(self.models[: MODELS - 1]) if counts[i] > 0)
+        asked = int(np.bitwise_or.reduce(self.asked[rows]))
+        return sorted(m for i, m in enumerate(self.models[: MODELS - 1]) if asked >> i & 1)
 
     def reindex(self) -> None:
         """Make the look-up tables anew from the names."""
@@ -132,18 +134,17 @@ class Population:
     def _add_all(self, step: int, blobs: Sequence[StepBlob]) -> list[I64]:
         """Blobs of one step, all at once: polars asks half a millisecond for each small query."""
         rows = self._rows(_strings(blobs, "account"), _strings(blobs, "tenant"))
-        edges = np.cumsum([len(blob.accounts) for blob in blobs])[:-1]
-        parts = np.split(rows, edges)
+        parts = np.split(rows, np.cumsum([len(blob.accounts) for blob in blobs])[:-1])
         if len(blobs) > 1 and len({*rows.tolist()}) < len(rows):
             # an account in two partitions: the topic was keyed by something else once
             return [self._add_all(step, [blob])[0] for blob in blobs]
-        totals = np.concatenate([blob.totals() for blob in blobs])
-        sums = np.zeros((len(rows), _WIDTH), np.int32)
-        sums[:, 0] = totals[:, 0]
-        sums[:, 1 : 1 + len(NAMES)] = np.concatenate([blob.sums() for blob in blobs])
-        self._models(blobs, np.append(0, edges), sums)
-        self.today[rows] += sums
-        self.totals[rows] += np.column_stack([totals, sums[:, 1 + COLUMN["n_text"]]])
+        totals, held = _joined([blob.totals() for blob in blobs]), _joined([blob.held() for blob in blobs])
+        self.today[rows, 0] += totals[:, 0].astype(np.int32)
+        self.today[rows, 1:] += held
+        self.totals[rows, :-1] += totals
+        self.totals[rows, -1] += held[:, PLACE["n_text"] - 1]
+        del totals, held
+        self._models(blobs, parts)
         created = _known(blobs, "created_ms", -1)
         told = np.flatnonzero((created >= 0) & (self.created_ms[rows] < 0))
         self.created_ms[rows[told]] = created[told]
@@ -158,14 +159,15 @@ class Population:
         self._freshen(step, [(blob.links, part) for blob, part in zip(blobs, parts, strict=True) if len(blob.links)])
         return parts
 
-    def _models(self, blobs: Sequence[StepBlob], begins: I64, sums: I32) -> None:
-        """Requests by model into the last columns of ``sums``, whose rows are the accounts of all blobs."""
+    def _models(self, blobs: Sequence[StepBlob], rows: Sequence[I64]) -> None:
+        """Requests by model; ``rows`` are the accounts of each blob."""
         names = [blob.models.get_column("model").to_list() for blob in blobs]
         code = {name: self._model(name) for name in sorted(set().union(*names))}
-        for blob, begin, asked in zip(blobs, begins, names, strict=True):
+        for blob, mine, asked in zip(blobs, rows, names, strict=True):
             column = np.array([code[name] for name in asked], np.int64)
-            at = blob.models.get_column("account").to_numpy() + begin
-            np.add.at(sums, (at, 1 + len(NAMES) + column), blob.models.get_column("count").to_numpy())
+            at = mine[blob.models.get_column("account").to_numpy()]
+            np.add.at(self.by_model, (at, column), blob.models.get_column("count").to_numpy())
+            np.bitwise_or.at(self.asked, at, (1 << column).astype(np.uint16))
 
     def _freshen(self, step: int, links: Sequence[tuple[pl.DataFrame, I64]]) -> None:
         """Links of this step (account, kind, value, count), each with the rows of its accounts."""
@@ -205,9 +207,11 @@ class Population:
         """Rows of accounts, new ones at the end; each now belongs to the tenant beside it."""
         known = len(self._index)
         rows = _numbers(self._index, self.names, names)
+        # most are a tenant by themselves: one string, not two
+        tenants = [name if name == tenant else tenant for name, tenant in zip(names, tenants, strict=True)]
         self.exemplars += [""] * (len(self.names) - known)
-        while len(self.names) > len(self.tenant):
-            self._grow()
+        if len(self.names) > len(self.tenant):
+            self._grow(known)
         self.created_ms[known : len(self.names)] = self.first_ms[known : len(self.names)] = -1
         self.tenant[rows] = _numbers(self._tenant_index, self.tenants, tenants)
         return rows
@@ -217,12 +221,16 @@ class Population:
             self.models.append(name)
         return min(self.models.index(name), MODELS - 1)
 
-    def _grow(self) -> None:
-        size = max(1024, 2 * len(self.tenant))
+    def _grow(self, known: int) -> None:
+        """Room for all names, ``known`` of which have rows: a power of two."""
+        size = 1024
+        while size < len(self.names):
+            size *= 2
         for name in ARRAYS:
             array = getattr(self, name)
+            # pages of zeros that nobody wrote take no memory: only what is known is copied
             grown = np.zeros((size, *array.shape[1:]), array.dtype)
-            grown[: len(array)] = array
+            grown[:known] = array[:known]
             setattr(self, name, grown)
 
     def _roll(self, step: int) -> None:
@@ -234,7 +242,7 @@ class Population:
             self.past -= self.past >> PAST_SHIFT
             self.past += self.yesterday
             self.yesterday = self.today
-            self.today = np.zeros_like(self.today)
+            self.today, self.by_model = np.zeros(self.today.shape, np.int32), np.zeros(self.by_model.shape, np.int32)
         self.day = max(self.day, day)
 
 
@@ -245,6 +253,10 @@ def _numbers(index: dict[str, int], known: list[str], names: Sequence[str]) -> I
     if len(index) > before:
         known += dict.fromkeys(name for name, number in zip(names, numbers, strict=True) if number >= before)
     return np.array(numbers, np.int64)
+
+
+def _joined(parts: Sequence[npt.NDArray[_T]]) -> npt.NDArray[_T]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _strings(blobs: Sequence[StepBlob], name: str) -> list[str]:
@@ -261,4 +273,7 @@ def _known(blobs: Sequence[StepBlob], name: str, unknown: int) -> I64:
     return np.concatenate(parts).astype(np.int64)
 
 
-ARRAYS = ("tenant", "created_ms", "billing", "first_ms", "last_ms", "totals", "today", "yesterday", "past")
+ARRAYS = (
+    "tenant", "created_ms", "billing", "first_ms", "last_ms", "totals", "today", "yesterday", "past", "by_model",
+    "asked",
+)  # fmt: skip
