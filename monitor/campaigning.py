@@ -21,7 +21,7 @@ from monitor.campaigns.options import Facts
 from monitor.campaigns.stage import Candidates
 from monitor.records import Alert
 from monitor.rules import Evaluation, HoldState, RuleSet, changes
-from monitor.store.links import LinkStore, MemoryLinkStore, bytes_of
+from monitor.store.links import LinkStore, MemoryLinkStore, Packed, bytes_of
 
 KIND, VERSION = "campaigning", 1
 LEADER = 0
@@ -51,11 +51,13 @@ class Campaigns:
     seen: Callable[[int, Candidates | None], None] | None = None
     """Told each step with its candidates, before the rules: whoever wants to keep them."""
     archive: Callable[[Sequence[StepBlob]], None] | None = None
-    """Given the blobs before the store has them, and again where that failed: it must not mind."""
-    _outbox: list[StepBlob] = field(default_factory=list)
+    """Given the blobs before the store has them."""
+    _outbox: list[StepBlob | Packed] = field(default_factory=list)
     _marks: dict[int, int] = field(default_factory=dict)
     _told: dict[int, int] = field(default_factory=dict)
-    _recent: list[StepBlob] = field(default_factory=list)
+    _recent: list[Packed] = field(default_factory=list)
+    _own: list[StepBlob] = field(default_factory=list)
+    """Of the member that works the steps, its own blobs until they are worked: they need not be read again."""
     _resting: set[int] = field(default_factory=set)
     _said: list[Alert] = field(default_factory=list)
     _rules: RuleSet | None = None
@@ -72,7 +74,10 @@ class Campaigns:
         self.collector.collect(events)
         closed = self.collector.close(watermarks_ms)
         self._outbox += closed
-        self._recent = [b for b in self._recent if b.step >= self._marks.get(b.partition, 0) - RECENT_STEPS] + closed
+        self._recent = [b for b in self._recent if self._is_recent(b)]
+        self._own = [b for b in self._own if self._is_recent(b) and b.step > self.taken.get(b.partition, -1)]
+        if LEADER in self._marks and not self.store.local:
+            self._own += closed
         self._resting -= {int(p) for p in events["partition"].unique()} if len(events) else set()
         if watermarks_ms is None:
             ends = {blob.partition: blob.step + 1 for blob in closed}
@@ -81,6 +86,9 @@ class Campaigns:
             self._marks = dict.fromkeys(self._marks, top)
         else:
             self._marks.update({p: ms // self.step_ms for p, ms in watermarks_ms.items()})
+
+    def _is_recent(self, blob: StepBlob | Packed) -> bool:
+        return blob.step >= self._marks.get(blob.partition, 0) - RECENT_STEPS
 
     def expect(self, partition: int) -> None:
         """A partition was taken over: its steps are waited for from now on, even before its first event."""
@@ -92,15 +100,21 @@ class Campaigns:
 
     def republish(self) -> None:
         """The store lost its data: hand over again what it may still need."""
-        self._outbox, self._told = list(self._recent), {}
+        waiting = [b for b in self._outbox if isinstance(b, StepBlob)]
+        self._outbox, self._told = [*self._recent, *waiting], {}
 
     def publish(self) -> None:
         """Hand blobs and marks to the store. May raise what the store raises; nothing is lost then."""
         marks = {p: mark for p, mark in self._marks.items() if p not in self._resting}
         if not self._outbox and marks == self._told:
             return
-        if self.archive is not None and self._outbox:
-            self.archive(self._outbox)
+        new = [b for b in self._outbox if isinstance(b, StepBlob)]
+        if self.archive is not None and new:
+            self.archive(new)
+        if not self.store.local:
+            packed = [Packed(b.step, b.partition, b.encode()) for b in new]
+            self._outbox = [*(b for b in self._outbox if isinstance(b, Packed)), *packed]
+            self._recent += packed
         self.store.put([(b.step, b.partition, b) for b in self._outbox], marks)
         self._outbox.clear()
         for partition in self._told.keys() - marks.keys():
@@ -118,7 +132,7 @@ class Campaigns:
             if self._rules is not None and versions is not None:
                 self.alerts.use(rules.policy, rules.rules, versions)
             self._rules = rules
-        own = {(b.step, b.partition): b for b in self._recent}
+        own = {(b.step, b.partition): b for b in self._own}
         marks = self.store.marks()
         ready = min(marks.values(), default=-1)
         while True:
@@ -188,6 +202,7 @@ class Campaigns:
         self.collector.drop(partition)
         self._outbox = [b for b in self._outbox if b.partition != partition]
         self._recent = [b for b in self._recent if b.partition != partition]
+        self._own = [b for b in self._own if b.partition != partition]
         self._resting.discard(partition)
         self._marks.pop(partition, None)
         self._told.pop(partition, None)

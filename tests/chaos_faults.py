@@ -258,6 +258,8 @@ def stopped_and_continued(t: Trial) -> None:
     t.require("the first is ready", first.ready)
     if first.terminate() != 0:
         t.wrong.append("the one that was stopped did not end well")
+    # told to finish before it has the others', it would close and leave with its own two alone
+    t.require("the other owns all again", lambda: t.member.metric("abusemon_partitions_assigned") == PARTITIONS)
     t.partly = True
 
 

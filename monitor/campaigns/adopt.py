@@ -101,8 +101,9 @@ def latecomers(
 
     ``before``: accounts that belonged to a campaign at the last rebuild.
     """
-    _, rows = _holding(values.filter(pl.col("bits") > 0), shared)
+    keyed, rows = _holding(values.filter(pl.col("bits") > 0), shared)
     rows = rows[found.label[shared.account[rows]] < 0]
+    rows = _near(rows, keyed, shared, margin_bits - LESS_BITS)
     key = shared.key[rows]
     free = pl.DataFrame(
         {"account": shared.account[rows].astype(np.uint32), "kind": shared.kind[key], "value": shared.value[key]},
@@ -116,6 +117,20 @@ def latecomers(
     return pl.concat([joined, paired(values, shared, group, found.threshold)])
 
 
+def _near(rows: I64, keyed: pl.DataFrame, shared: Shared, least_bits: float) -> I64:
+    """Those of ``rows`` whose account might reach ``least_bits``, were all its values of one campaign and of groups of
+    their own. Of a million strangers who share an operator with somebody this leaves the few that are worth a join."""
+    if not len(rows):
+        return rows
+    best = np.zeros(len(shared.kind))
+    np.maximum.at(best, keyed["key"].to_numpy(), keyed["bits"].to_numpy())
+    account = shared.account[rows]
+    most = np.bincount(account, best[shared.key[rows]])[account] + keyed["prior"].to_numpy().max()
+    return np.asarray(rows[most >= least_bits - _ROUNDED])
+
+
+_ROUNDED = 1e-3
+"""More than what bits may gain by being rounded."""
 _FREE, _NOBODYS = -1, -2
 
 
@@ -131,17 +146,13 @@ def paired(values: pl.DataFrame, shared: Shared, group: I64, threshold_bits: flo
     account = shared.account[rows]
     links = (
         pl.DataFrame({"account": account.astype(np.uint32), "tenant": shared.tenant[account],
-                      "key": shared.key[rows].astype(np.uint32)})
+                      "key": shared.key[rows].astype(np.uint32), "group": group[account]})
         .lazy().join(keyed.lazy().select("campaign", "key", "kind", "df"), on="key", how="inner")
         .with_columns(attested=pl.col("kind").is_in(_ATTESTED))
     )  # fmt: skip
-    whose = pl.DataFrame(
-        {"account": np.arange(len(group)), "group": group}, schema={"account": pl.UInt32(), "group": pl.Int64()}
-    )
     both = (
         links.join(links, on=["account", "campaign"], how="inner", suffix="_other")
-        .filter(pl.col("attested") & ~pl.col("attested_other"))
-        .join(whose.lazy(), on="account", how="left").collect(engine="in-memory")
+        .filter(pl.col("attested") & ~pl.col("attested_other")).collect(engine="in-memory")
     )  # fmt: skip
     pair = ["campaign", "key", "key_other"]
     pairs = both.group_by(*pair, "df", "df_other").agg(
@@ -177,7 +188,8 @@ def shared_of(values: pl.DataFrame, links: pl.DataFrame, tenant: npt.NDArray[np.
     table = values.select("kind", "value", "df").unique().sort("kind", "value").with_row_index("key")
     links = links.join(table, on=["kind", "value"], how="inner").sort("account", "key")
     return Shared(
-        links["account"].to_numpy().astype(np.int32), links["key"].to_numpy().astype(np.int32), np.arange(len(links)),
+        links["account"].to_numpy().astype(np.int32), links["key"].to_numpy().astype(np.int32),
+        np.arange(len(links), dtype=np.int32),
         table["kind"].to_numpy().astype(np.int64), table["value"].to_numpy(), table["df"].to_numpy().astype(np.int64),
         tenant, tenants, links,
     )  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from monitor.arrays import pack, unpack
-from monitor.campaigns.sums import NAMES
+from monitor.campaigns.sums import HELD, HELD_AT, NAMES
 from monitor.campaigns.tally import I32, I64, TOTALS, rows_of
 
 KIND, VERSION = "links", 1
@@ -57,6 +57,10 @@ class StepBlob:
     def sums(self) -> I32:
         """``NAMES`` of each account: int32 [accounts, NAMES]."""
         return self.made[1] if self.made is not None else rows_of(self.accounts, NAMES, np.int32)
+
+    def held(self) -> I32:
+        """``HELD`` of each account: int32 [accounts, HELD]."""
+        return self.made[1][:, HELD_AT] if self.made is not None else rows_of(self.accounts, HELD, np.int32)
 
     def encode(self) -> bytes:
         """Bytes for a store."""

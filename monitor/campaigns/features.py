@@ -17,8 +17,8 @@ import polars as pl
 from monitor.campaigns.cut import Cut
 from monitor.campaigns.evidence import Witnesses
 from monitor.campaigns.kinds import GROUPS
-from monitor.campaigns.population import MODELS, Population
-from monitor.campaigns.sums import COLUMN, NAMES
+from monitor.campaigns.population import Population
+from monitor.campaigns.sums import PLACE
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -72,7 +72,7 @@ def rates(population: Population, rows: I64, spread: dict[str, float]) -> Rates:
     recent = today + yesterday
     return Rates(
         rows, _rates(recent), _rates(today), _rates(yesterday + population.past[rows]),
-        recent[:, 0].astype(np.float64), _mix(today), spread,
+        recent[:, 0].astype(np.float64), _mix(population.by_model[rows]), spread,
     )  # fmt: skip
 
 
@@ -90,7 +90,7 @@ def population_spread(population: Population) -> dict[str, float]:
 
 
 def _column(sums: npt.NDArray[np.int32], name: str) -> F64:
-    return sums[:, 0 if name == "requests" else 1 + COLUMN[name]].astype(np.float64)
+    return sums[:, PLACE[name]].astype(np.float64)
 
 
 def _rates(sums: npt.NDArray[np.int32]) -> dict[str, F64]:
@@ -106,9 +106,8 @@ def _ratio(top: F64, bottom: F64) -> F64:
     return np.asarray(np.where(bottom > 0, top / np.maximum(bottom, 1.0), np.nan))
 
 
-def _mix(sums: npt.NDArray[np.int32]) -> F64:
-    counts = sums[:, 1 + len(NAMES) :].astype(np.float64)
-    assert counts.shape[1] == MODELS
+def _mix(by_model: npt.NDArray[np.int32]) -> F64:
+    counts = by_model.astype(np.float64)
     return _ratio(counts, counts.sum(axis=1, keepdims=True))
 
 

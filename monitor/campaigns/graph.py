@@ -19,8 +19,11 @@ import polars as pl
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from monitor.campaigns.kernels import I32, I64, U64, number, ordered, repeated_pairs, table_bits
+from monitor.campaigns.kernels import I32, I64, U64, number, table_bits, tallied
 from monitor.campaigns.kinds import ATTESTED, EXACT, GROUP_OF
+from monitor.campaigns.links import followed, numbered
+from monitor.campaigns.pairs import EVERY, repeated_pairs
+from monitor.jit import sealed
 
 F64 = npt.NDArray[np.float64]
 
@@ -42,7 +45,7 @@ class Shared:
 
     account: I32
     key: I32
-    row: I64
+    row: I32
     kind: I64
     value: U64
     df: I64
@@ -81,37 +84,28 @@ class Components:
 def shared_values(links: pl.DataFrame, tenant: I32, most: float = 0.5) -> Shared:
     """Links of values held by at least three tenants and by at most the share ``most`` of all tenants.
 
-    ``links`` holds an account, kind and value once: account, kind, value, count, first.
+    ``links`` holds an account, kind and value once, in this order: account, kind, value, count, first.
     """
     tenants = int((np.bincount(tenant) > 0).sum())
-    kind, value = links["kind"].to_numpy(), links["value"].to_numpy()
-    account = links["account"].to_numpy().astype(np.int32)
-    whose = tenant[account]
-    ids, first = number(kind.astype(np.uint64), value, table_bits(len(value)))
-    held = _holders(ids, whose, np.bincount(tenant)[whose] > 1, len(first))
-    exact = EXACT[kind[first]]
-    chosen = np.flatnonzero((held >= np.where(exact, 2, LEAST_SHARED)) & (held <= max(most * tenants, LEAST_SHARED)))
-    chosen = chosen[np.lexsort((value[first[chosen]], kind[first[chosen]]))]
-    key_of = np.full(len(first), -1, np.int32)
-    key_of[chosen] = np.arange(len(chosen))
-    key = key_of[ids]
-    rows = np.flatnonzero(key >= 0)
-    order = ordered(account[rows], key[rows], len(tenant), len(chosen))
-    rows = rows[order]
-    return Shared(
-        account[rows], key[rows], rows, kind[first[chosen]].astype(np.int64), value[first[chosen]], held[chosen],
-        tenant, tenants, links,
-    )  # fmt: skip
+    account = links["account"].to_numpy().view(np.int32)
+    ids, kind, value = numbered(sealed(links["kind"].to_numpy()), sealed(links["value"].to_numpy()))
+    held = _holders(ids, account, tenant, len(value))
+    least = np.where(EXACT[kind], 2, LEAST_SHARED)
+    chosen = np.flatnonzero((held >= least) & (held <= max(most * tenants, LEAST_SHARED)))
+    chosen = chosen[np.lexsort((value[chosen], kind[chosen]))]
+    key_of = np.full(len(value), -1, np.int32)
+    key_of[chosen] = np.arange(len(chosen), dtype=np.int32)
+    return Shared(*followed(ids, key_of, sealed(account)), kind[chosen].astype(np.int64), value[chosen], held[chosen],
+                  tenant, tenants, links)  # fmt: skip
 
 
-def _holders(ids: I32, whose: I32, several: npt.NDArray[np.bool_], count: int) -> I64:
-    """Tenants behind each value: rows, less those of one tenant's further accounts (``several``: a row of one who has
-    more than one)."""
-    if not several.any():
-        return np.bincount(ids, minlength=count)
-    out = np.bincount(ids[~several], minlength=count)
-    row, tenant = ids[several].astype(np.uint64), whose[several].astype(np.uint64)
-    out += np.bincount(ids[several][number(row, tenant, table_bits(len(row)))[1]], minlength=count)
+def _holders(ids: I32, account: I32, tenant: I32, count: int) -> I64:
+    """Tenants behind each number: its rows, less those of one tenant's further accounts."""
+    several = (np.bincount(tenant) > 1)[tenant][account]
+    out = tallied(ids, count, several)
+    if several.any():
+        row, whose = ids[several].astype(np.uint64), tenant[account[several]].astype(np.uint64)
+        out += np.bincount(ids[several][number(row, whose, table_bits(len(row)))[1]], minlength=count)
     return out
 
 
@@ -119,7 +113,7 @@ def components(shared: Shared, tenant: I32, accounts: int, margin_bits: float) -
     """Connected components over the significant pairs, and over values that are exact by themselves."""
     who, node, pairs, looked_at, threshold = _significant(shared, tenant, margin_bits)
     # An opaque blob that two tenants send back needs no second witness: each was given to one conversation.
-    exact = np.flatnonzero(EXACT[shared.kind[shared.key]])
+    exact = np.flatnonzero(EXACT[shared.kind][shared.key])
     who = np.concatenate([who, shared.account[exact]])
     node = np.concatenate([node, pairs + shared.key[exact]])
     label = np.full(accounts, -1, np.int64)
@@ -136,13 +130,12 @@ def components(shared: Shared, tenant: I32, accounts: int, margin_bits: float) -
 
 def _significant(shared: Shared, tenant: I32, margin_bits: float) -> tuple[I32, I64, int, int, float]:
     """(account, pair) of each significant pair's holders, pairs numbered from 0; how many; how many looked at; bits."""
-    pair, who, single = shared_pairs(shared.account, shared.key, shared.df, shared.kind)
+    asked = LEAST_SHARED, shared.tenants, margin_bits
+    pair, who, looked_at = shared_pairs(shared.account, shared.key, shared.df, shared.kind, asked)
     if not len(pair):
-        return who, np.zeros(0, np.int64), 0, single, margin_bits
+        return who, np.zeros(0, np.int64), 0, looked_at, float(np.log2(max(looked_at, 1))) + margin_bits
     ids, first = number(pair, pair, table_bits(len(pair)))
-    whose = tenant[who]
-    held = _holders(ids, whose, np.bincount(tenant)[whose] > 1, len(first))
-    looked_at = single + len(first)
+    held = _holders(ids, who, tenant, len(first))
     threshold = float(np.log2(looked_at)) + margin_bits
     enough = np.flatnonzero(held >= LEAST_SHARED)
     bits = surprise(held[enough].astype(np.float64), chance(pair[first[enough]], shared.df, shared.tenants))
@@ -159,14 +152,17 @@ def surprise(held: F64, expected: F64) -> F64:
     return np.asarray(np.where(held > expected, bits, 0.0))
 
 
-def shared_pairs(account: I32 | I64, key: I32 | I64, df: I64, kind: I64) -> tuple[U64, I32, int]:
-    """Pairs of links of two groups, one attested, that more than one account may hold: pair, account; and how many
-    pairs were left out since one account alone holds them.
+def shared_pairs(
+    account: I32 | I64, key: I32 | I64, df: I64, kind: I64, asked: tuple[int, int, float] = (2, 1, EVERY)
+) -> tuple[U64, I32, int]:
+    """Pairs of links of two groups, one attested: pair, account; and how many different pairs there are in all.
 
     ``account`` (sorted) and ``key`` are links; ``df`` [keys] counts a link's tenants, ``kind`` [keys] is its kind.
+    ``asked``: accounts that hold a pair, all tenants, and bits that it surprises by beyond the pairs looked at; as it
+    stands, pairs that two accounts hold.
     """
     who, what = account.astype(np.int32, copy=False), key.astype(np.int32, copy=False)
-    return repeated_pairs(who, what, df, GROUP_OF[kind], ATTESTED[kind])
+    return repeated_pairs(who, what, df, GROUP_OF[kind], ATTESTED[kind], *asked)
 
 
 def chance(pair: U64, df: I64, tenants: int) -> F64:

@@ -10,20 +10,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from monitor.campaigns.blob import StepBlob
-from monitor.campaigns.kernels import merged, number, table_bits
 from monitor.campaigns.kinds import CODE, COHORT_MS
-from monitor.campaigns.sums import COLUMN, NAMES
+from monitor.campaigns.links import SCHEMA, merged
+from monitor.campaigns.sums import PLACE
 from monitor.campaigns.tally import TOTALS
 
+_T = TypeVar("_T", bound=np.generic)
 I64 = npt.NDArray[np.int64]
 I32 = npt.NDArray[np.int32]
-U64 = npt.NDArray[np.uint64]
+U16 = npt.NDArray[np.uint16]
 
 MODELS = 16
 """Models told apart; those that appear after fifteen others share the last column."""
@@ -33,17 +35,16 @@ PAST_SHIFT = 3
 _EVER = 2**31 - 1
 """``last`` of a link that does not age: when an account was made."""
 
-_WIDTH = 1 + len(NAMES) + MODELS
-
-_LINKS = {
-    "account": pl.UInt32(), "kind": pl.UInt8(), "value": pl.UInt64(), "count": pl.Int64(), "first": pl.Int32(),
-    "last": pl.Int32(),
-}  # fmt: skip
+_WIDTH = len(PLACE)
 
 
 @dataclass(slots=True)
 class Population:
-    """See the module. ``step_ms``: length of a step; links live ``link_days`` of event time."""
+    """See the module. ``step_ms``: length of a step; links live ``link_days`` of event time.
+
+    ``today``, ``yesterday`` and ``past`` are int32 [accounts, PLACE], ``by_model`` today's requests [accounts, MODELS];
+    bit i of ``asked`` says that an account ever asked for the i-th model.
+    """
 
     step_ms: int
     link_days: float = 30.0
@@ -62,7 +63,9 @@ class Population:
     today: I32 = field(default_factory=lambda: np.zeros((0, _WIDTH), np.int32))
     yesterday: I32 = field(default_factory=lambda: np.zeros((0, _WIDTH), np.int32))
     past: I32 = field(default_factory=lambda: np.zeros((0, _WIDTH), np.int32))
-    links: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_LINKS))
+    by_model: I32 = field(default_factory=lambda: np.zeros((0, MODELS), np.int32))
+    asked: U16 = field(default_factory=lambda: np.zeros(0, np.uint16))
+    links: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SCHEMA))
     fresh_links: list[pl.DataFrame] = field(default_factory=list)
     fresh_rows: int = 0
     newest: int = -1
@@ -71,11 +74,6 @@ class Population:
 
     def __len__(self) -> int:
         return len(self.names)
-
-    @property
-    def recent(self) -> I32:
-        """Sums of today and yesterday, int32 [accounts, columns]: one to two days."""
-        return self.today[: len(self)] + self.yesterday[: len(self)]
 
     @property
     def texts(self) -> I64:
@@ -97,9 +95,8 @@ class Population:
 
     def models_of(self, rows: I64) -> list[str]:
         """Models that some of these accounts asked for, by name; of those beyond the fifteenth none is named."""
-        width = 1 + len(NAMES)
-        counts = sum(array[rows, width:].sum(axis=0) for array in (self.today, self.yesterday, self.past))
-        return sorted(m for i, m in enumerate(self.models[: MODELS - 1]) if counts[i] > 0)
+        asked = int(np.bitwise_or.reduce(self.asked[rows]))
+        return sorted(m for i, m in enumerate(self.models[: MODELS - 1]) if asked >> i & 1)
 
     def reindex(self) -> None:
         """Make the look-up tables anew from the names."""
@@ -108,11 +105,9 @@ class Population:
 
     def compact(self, step: int) -> None:
         """Bring the table of links up to date and drop what is older than a link's life."""
-        if self.fresh_links:
-            self.links = _once(pl.concat([self.links, *self.fresh_links]))
-            self.fresh_links, self.fresh_rows = [], 0
+        fresh, self.fresh_links, self.fresh_rows = self.fresh_links, [], 0
         oldest = step - int(self.link_days * 86_400_000 / self.step_ms)
-        self.links = self.links.filter(pl.col("last") >= oldest)
+        self.links = merged(self.links, fresh, oldest)
 
     def row_of(self, account: str) -> int:
         """Row of an account that is known."""
@@ -131,24 +126,25 @@ class Population:
         """All links of some accounts, those since the last :meth:`compact` among them."""
         chosen = np.zeros(len(self.names), np.bool_)
         chosen[rows] = True
-        found = [(part, np.flatnonzero(chosen[part["account"].to_numpy()])) for part in (self.links, *self.fresh_links)]
-        return _once(pl.concat([self.links[:0], *(part[at] for part, at in found if len(at))]))
+        table, *fresh = (
+            part[np.flatnonzero(chosen[part["account"].to_numpy()])] for part in (self.links, *self.fresh_links)
+        )
+        return merged(table, fresh)
 
     def _add_all(self, step: int, blobs: Sequence[StepBlob]) -> list[I64]:
         """Blobs of one step, all at once: polars asks half a millisecond for each small query."""
         rows = self._rows(_strings(blobs, "account"), _strings(blobs, "tenant"))
-        edges = np.cumsum([len(blob.accounts) for blob in blobs])[:-1]
-        parts = np.split(rows, edges)
+        parts = np.split(rows, np.cumsum([len(blob.accounts) for blob in blobs])[:-1])
         if len(blobs) > 1 and len({*rows.tolist()}) < len(rows):
             # an account in two partitions: the topic was keyed by something else once
             return [self._add_all(step, [blob])[0] for blob in blobs]
-        totals = np.concatenate([blob.totals() for blob in blobs])
-        sums = np.zeros((len(rows), _WIDTH), np.int32)
-        sums[:, 0] = totals[:, 0]
-        sums[:, 1 : 1 + len(NAMES)] = np.concatenate([blob.sums() for blob in blobs])
-        self._models(blobs, np.append(0, edges), sums)
-        self.today[rows] += sums
-        self.totals[rows] += np.column_stack([totals, sums[:, 1 + COLUMN["n_text"]]])
+        totals, held = _joined([blob.totals() for blob in blobs]), _joined([blob.held() for blob in blobs])
+        self.today[rows, 0] += totals[:, 0].astype(np.int32)
+        self.today[rows, 1:] += held
+        self.totals[rows, :-1] += totals
+        self.totals[rows, -1] += held[:, PLACE["n_text"] - 1]
+        del totals, held
+        self._models(blobs, parts)
         created = _known(blobs, "created_ms", -1)
         told = np.flatnonzero((created >= 0) & (self.created_ms[rows] < 0))
         self.created_ms[rows[told]] = created[told]
@@ -163,14 +159,15 @@ class Population:
         self._freshen(step, [(blob.links, part) for blob, part in zip(blobs, parts, strict=True) if len(blob.links)])
         return parts
 
-    def _models(self, blobs: Sequence[StepBlob], begins: I64, sums: I32) -> None:
-        """Requests by model into the last columns of ``sums``, whose rows are the accounts of all blobs."""
+    def _models(self, blobs: Sequence[StepBlob], rows: Sequence[I64]) -> None:
+        """Requests by model; ``rows`` are the accounts of each blob."""
         names = [blob.models.get_column("model").to_list() for blob in blobs]
         code = {name: self._model(name) for name in sorted(set().union(*names))}
-        for blob, begin, asked in zip(blobs, begins, names, strict=True):
+        for blob, mine, asked in zip(blobs, rows, names, strict=True):
             column = np.array([code[name] for name in asked], np.int64)
-            at = blob.models.get_column("account").to_numpy() + begin
-            np.add.at(sums, (at, 1 + len(NAMES) + column), blob.models.get_column("count").to_numpy())
+            at = mine[blob.models.get_column("account").to_numpy()]
+            np.add.at(self.by_model, (at, column), blob.models.get_column("count").to_numpy())
+            np.bitwise_or.at(self.asked, at, (1 << column).astype(np.uint16))
 
     def _freshen(self, step: int, links: Sequence[tuple[pl.DataFrame, I64]]) -> None:
         """Links of this step (account, kind, value, count), each with the rows of its accounts."""
@@ -185,7 +182,7 @@ class Population:
             pl.DataFrame(
                 {"account": account.astype(np.uint32), "kind": kind, "value": value, "count": count.astype(np.int64),
                  "first": at, "last": at},
-                schema=_LINKS,
+                schema=SCHEMA,
             )
         )  # fmt: skip
         self.fresh_rows += len(account)
@@ -198,7 +195,7 @@ class Population:
         columns = {"kind": CODE["creation_cohort"], "count": 0, "first": step, "last": _EVER}
         made = {"account": np.tile(rows, 2).astype(np.uint32), "value": cohort.view(np.uint64)}
         made |= {name: np.full(len(cohort), value, np.int64) for name, value in columns.items()}
-        self.fresh_links.append(pl.DataFrame({name: made[name] for name in _LINKS}, schema=_LINKS))
+        self.fresh_links.append(pl.DataFrame({name: made[name] for name in SCHEMA}, schema=SCHEMA))
         self.fresh_rows += len(rows)  # one fact each, though on two grids
 
     def cohort_ms(self, value: int) -> int:
@@ -210,9 +207,11 @@ class Population:
         """Rows of accounts, new ones at the end; each now belongs to the tenant beside it."""
         known = len(self._index)
         rows = _numbers(self._index, self.names, names)
+        # most are a tenant by themselves: one string, not two
+        tenants = [name if name == tenant else tenant for name, tenant in zip(names, tenants, strict=True)]
         self.exemplars += [""] * (len(self.names) - known)
-        while len(self.names) > len(self.tenant):
-            self._grow()
+        if len(self.names) > len(self.tenant):
+            self._grow(known)
         self.created_ms[known : len(self.names)] = self.first_ms[known : len(self.names)] = -1
         self.tenant[rows] = _numbers(self._tenant_index, self.tenants, tenants)
         return rows
@@ -222,12 +221,16 @@ class Population:
             self.models.append(name)
         return min(self.models.index(name), MODELS - 1)
 
-    def _grow(self) -> None:
-        size = max(1024, 2 * len(self.tenant))
+    def _grow(self, known: int) -> None:
+        """Room for all names, ``known`` of which have rows: a power of two."""
+        size = 1024
+        while size < len(self.names):
+            size *= 2
         for name in ARRAYS:
             array = getattr(self, name)
+            # pages of zeros that nobody wrote take no memory: only what is known is copied
             grown = np.zeros((size, *array.shape[1:]), array.dtype)
-            grown[: len(array)] = array
+            grown[:known] = array[:known]
             setattr(self, name, grown)
 
     def _roll(self, step: int) -> None:
@@ -239,7 +242,7 @@ class Population:
             self.past -= self.past >> PAST_SHIFT
             self.past += self.yesterday
             self.yesterday = self.today
-            self.today = np.zeros_like(self.today)
+            self.today, self.by_model = np.zeros(self.today.shape, np.int32), np.zeros(self.by_model.shape, np.int32)
         self.day = max(self.day, day)
 
 
@@ -250,6 +253,10 @@ def _numbers(index: dict[str, int], known: list[str], names: Sequence[str]) -> I
     if len(index) > before:
         known += dict.fromkeys(name for name, number in zip(names, numbers, strict=True) if number >= before)
     return np.array(numbers, np.int64)
+
+
+def _joined(parts: Sequence[npt.NDArray[_T]]) -> npt.NDArray[_T]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _strings(blobs: Sequence[StepBlob], name: str) -> list[str]:
@@ -266,16 +273,7 @@ def _known(blobs: Sequence[StepBlob], name: str, unknown: int) -> I64:
     return np.concatenate(parts).astype(np.int64)
 
 
-def _once(links: pl.DataFrame) -> pl.DataFrame:
-    """Links with each account, kind and value once."""
-    account, kind, value = (links[c].to_numpy() for c in ("account", "kind", "value"))
-    who = account.astype(np.uint64) << np.uint64(8) | kind
-    ids, rows = number(who, value, table_bits(len(value)))
-    if len(rows) == len(links):
-        return links
-    columns = merged(ids, len(rows), *(links[c].to_numpy() for c in ("count", "first", "last")))
-    held = {"account": account[rows], "kind": kind[rows], "value": value[rows]}
-    return pl.DataFrame({**held, **dict(zip(("count", "first", "last"), columns, strict=True))}, schema=_LINKS)
-
-
-ARRAYS = ("tenant", "created_ms", "billing", "first_ms", "last_ms", "totals", "today", "yesterday", "past")
+ARRAYS = (
+    "tenant", "created_ms", "billing", "first_ms", "last_ms", "totals", "today", "yesterday", "past", "by_model",
+    "asked",
+)  # fmt: skip

@@ -17,7 +17,7 @@ from monitor.campaigns.registry import Campaign, Registry
 if TYPE_CHECKING:
     from monitor.campaigns.stage import CampaignStage
 
-KIND, VERSION = "campaigns", 2
+KIND, VERSION = "campaigns", 3
 
 
 def dump(stage: CampaignStage) -> bytes:
@@ -25,9 +25,7 @@ def dump(stage: CampaignStage) -> bytes:
     people = stage.population
     n = len(people)
     arrays = {name: getattr(people, name)[:n] for name in ARRAYS}
-    # in an order of its own: a group-by gives any
-    kept = people.links.sort("account", "kind", "value")
-    arrays["links"] = _bytes_of(pl.concat([kept, *people.fresh_links]))
+    arrays["links"] = _bytes_of(pl.concat([people.links, *people.fresh_links]))
     if stage.reference is not None:
         arrays["reference"] = _bytes_of(stage.reference)
     arrays["values"] = _bytes_of(stage.values)
@@ -44,7 +42,7 @@ def dump(stage: CampaignStage) -> bytes:
 def _bytes_of(frame: pl.DataFrame) -> npt.NDArray[np.uint8]:
     body = io.BytesIO()
     frame.rechunk().write_ipc(body, compression="uncompressed")
-    return np.frombuffer(body.getvalue(), np.uint8)
+    return np.frombuffer(body.getbuffer(), np.uint8)
 
 
 def load(stage: CampaignStage, blob: bytes) -> None:

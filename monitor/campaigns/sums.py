@@ -20,6 +20,17 @@ NAMES = (*SHARED, *OWN)
 """Every sum, in order."""
 COLUMN: Mapping[str, int] = {name: i for i, name in enumerate(NAMES)}
 
+HELD = (
+    "n_text", "n_turn", "n_follow", "question", "lex_reasoning", "lex_rubric", "lex_dataset", "lex_benchmark", "n_ok",
+    "n_error", "n_short", "n_cap", "n_cap_known", "n_stream", "n_stream_known", "n_tools", "n_json", "n_batch",
+    "n_delivery", "log_in", "log_out", "n_harvest", "n_human",
+)  # fmt: skip
+"""Sums that the stage keeps of everybody, three days of each: those that its statistics read. The others are in blobs
+and in the archive."""
+HELD_AT = [COLUMN[name] for name in HELD]
+PLACE: Mapping[str, int] = {name: i for i, name in enumerate(("requests", *HELD))}
+"""Column of each in the stage's tables."""
+
 _HARVEST = ("reasoning_elicitation", "rubric_grading", "preference_pair", "score_only", "dataset_generation")
 """Not ``wrapper``: "answer only from the material" is an ordinary system prompt, which whoever frames a customer copies
 with everything else, and then both harvest in each request."""

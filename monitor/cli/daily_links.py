@@ -45,6 +45,7 @@ def linked(days: Iterator[DayRows], start_ts: float, options: CampaignOptions | 
         tenant = number_of.astype(np.int32)
         place = pl.Series("account", np.searchsorted(seen, table["account"].to_numpy()).astype(np.uint32))
         links = table.with_columns(place, count=pl.lit(1, pl.Int64), first=pl.lit(0, pl.Int32))
+        links = links.sort("account", "kind", "value")
         found = components(shared_values(links, tenant), tenant, len(seen), options.margin_bits)
         linked_rows = np.flatnonzero(found.label >= 0)
         members = pl.DataFrame(

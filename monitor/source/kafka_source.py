@@ -14,8 +14,10 @@ from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.errors import (
     CommitFailedError,
     FencedInstanceIdError,
+    KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
+    NodeNotReadyError,
     RebalanceInProgressError,
     RetriableError,
 )
@@ -181,7 +183,7 @@ class KafkaSource:
         try:
             found = consumer.end_offsets([self._tp(p) for p in known], timeout_ms=_ANSWER_MS)
         except KafkaError as error:
-            self.away = f"a broker of {self.topic} does not answer ({type(error).__name__}): it is tried again"
+            self._gone(error)
             self._say(f"no end offsets from Kafka ({type(error).__name__}): a broker is away; reading goes on")
             return {}
         self.away = ""
@@ -197,6 +199,9 @@ class KafkaSource:
                 f"partition {partition} stands at offset {known[partition]} of {ends[partition]}: sought anew"
             )
         return known
+
+    def _gone(self, error: KafkaError) -> None:
+        self.away = f"a broker of {self.topic} does not answer ({type(error).__name__}): it is tried again"
 
     def _position(self, partition: int) -> int | None:
         try:
@@ -294,8 +299,11 @@ class KafkaSource:
         offsets = {self._tp(p): OffsetAndMetadata(o, "", -1) for p, o in self._pending.items()}
         try:
             self._consumer.commit(offsets, timeout_ms=_COMMIT_MS)
-        except (RebalanceInProgressError, CommitFailedError, KafkaTimeoutError, RetriableError):
+        except (RebalanceInProgressError, CommitFailedError, KafkaTimeoutError, RetriableError) as error:
             self.commits_failed += 1
+            # A commit waits as long as two looks: one that died stayed unknown for half a minute until a look came.
+            if isinstance(error, (KafkaTimeoutError, KafkaConnectionError, NodeNotReadyError)):
+                self._gone(error)
             return
         except FencedInstanceIdError as error:
             raise self._fence() from error

@@ -32,6 +32,8 @@ partition's own mark they would go before they were worked, where one is read da
 class RedisLinkStore:
     """See :class:`~monitor.store.links.LinkStore`; ``scope`` names topic and consumer group."""
 
+    local = False
+
     def __init__(
         self, options: RedisOptions, scope: str = "default", *, prefix: str = "abm", ttl_s: int = 3 * 86_400
     ):

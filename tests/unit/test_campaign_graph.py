@@ -6,15 +6,16 @@ import itertools
 import random
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pytest
 
 from monitor.campaigns import sums
 from monitor.campaigns.adopt import adopted, values_of
-from monitor.campaigns.graph import components, shared_pairs, shared_values
-from monitor.campaigns.kernels import A_GROUP
+from monitor.campaigns.graph import components, shared_pairs, shared_values, surprise
 from monitor.campaigns.kinds import CODE, KINDS
-from monitor.campaigns.population import _once
+from monitor.campaigns.links import merged
+from monitor.campaigns.pairs import A_GROUP
 
 LINKS = {"account": pl.UInt32(), "kind": pl.UInt8(), "value": pl.UInt64(), "count": pl.Int64(), "first": pl.Int32(),
          "last": pl.Int32()}  # fmt: skip
@@ -40,8 +41,7 @@ def test_values_and_their_holders_are_those_of_plain_counting(each: int) -> None
         holders.setdefault((k, v), set()).add(int(tenant[a]))
     most = max(0.5 * len(set(tenant.tolist())), 3)
     kept = sorted(key for key, held in holders.items() if 3 <= len(held) <= most)
-    shuffled = random.Random(9).sample(rows, len(rows))
-    shared = shared_values(frame(shuffled), tenant)
+    shared = shared_values(frame(rows), tenant)
     assert list(zip(shared.kind.tolist(), shared.value.tolist(), strict=True)) == kept
     assert shared.df.tolist() == [len(holders[key]) for key in kept]
     assert list(zip(shared.account.tolist(), shared.key.tolist(), strict=True)) == sorted(
@@ -63,11 +63,20 @@ def test_pairs_looked_at_are_all_pairs_of_two_groups_with_one_attested() -> None
     assert found.threshold == pytest.approx(np.log2(len(pairs)) + 8.0)
 
 
+def by_pair(pair: npt.NDArray[np.uint64], who: npt.NDArray[np.int32]) -> dict[tuple[int, int], list[int]]:
+    found: dict[tuple[int, int], list[int]] = {}
+    for made_of, account in zip(pair.tolist(), who.tolist(), strict=True):
+        found.setdefault((made_of >> 32, made_of & 0xFFFFFFFF), []).append(account)
+    return found
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_an_account_brings_its_rarest_values_of_each_group_into_pairs(seed: int) -> None:
     rng = random.Random(seed)
     kinds = [CODE[k] for k in ("payment", "egress_prefix", "client_build", "template_opening", "template_closing")]
-    rows = sorted({(a, k, min(int(rng.expovariate(0.1)), 40)) for a in range(200) for k in kinds for _ in range(12)})
+    ring = {(a, k, 100) for a in range(12) for k in kinds}
+    crowd = {(a, k, min(int(rng.expovariate(0.1)), 40)) for a in range(200) for k in kinds for _ in range(12)}
+    rows = sorted(ring | crowd)
     shared = shared_values(frame(rows), np.arange(200, dtype=np.int32))
     holders: dict[tuple[int, int], list[int]] = {}
     links = zip(shared.account.tolist(), shared.key.tolist(), strict=True)
@@ -81,13 +90,21 @@ def test_an_account_brings_its_rarest_values_of_each_group_into_pairs(seed: int)
             for one, other in itertools.product(brought[g], brought[h]):
                 if KINDS[shared.kind[one]].attested or KINDS[shared.kind[other]].attested:
                     holders.setdefault((one, other), []).append(account)
-    pair, who, single = shared_pairs(shared.account, shared.key, shared.df, shared.kind)
-    found: dict[tuple[int, int], list[int]] = {}
-    for made_of, account in zip(pair.tolist(), who.tolist(), strict=True):
-        found.setdefault((made_of >> 32, made_of & 0xFFFFFFFF), []).append(account)
-    assert {p: held for p, held in holders.items() if len(held) > 1}.items() <= found.items()
+    pair, who, different = shared_pairs(shared.account, shared.key, shared.df, shared.kind)
+    assert by_pair(pair, who) == {p: held for p, held in holders.items() if len(held) > 1}
+    assert different == len(holders)
+    # those that are asked for by their surprise: at least what reaches it among all pairs, and nothing that three lack
+    pair, who, different = shared_pairs(shared.account, shared.key, shared.df, shared.kind, (3, 200, 1.0))
+    found = by_pair(pair, who)
+    held = np.array([len(h) for h in holders.values()], np.float64)
+    chance = np.array([shared.df[a] * shared.df[b] / 200 for a, b in holders], np.float64)
+    bits = dict(zip(holders, surprise(held, chance).tolist(), strict=True))
+    asked = {p for p, h in holders.items() if len(h) >= 3 and bits[p] >= np.log2(len(holders)) + 1.0}
+    assert asked <= found.keys() < holders.keys()
     assert found.items() <= holders.items()
-    assert single + len(found) == len(holders)
+    assert all(len(h) >= 3 and bits[p] >= 0.9 for p, h in found.items())
+    assert asked
+    assert different == len(holders)
 
 
 def test_a_campaigns_common_template_is_not_hidden_by_its_rarer_ones() -> None:
@@ -102,12 +119,33 @@ def test_a_campaigns_common_template_is_not_hidden_by_its_rarer_ones() -> None:
     assert found.label[0] >= 0
 
 
-def test_a_link_seen_twice_is_one_with_both_counts() -> None:
-    rows = made(5)
-    again = frame(rows).with_columns(first=pl.lit(2, pl.Int32), last=pl.lit(11, pl.Int32))
-    once = _once(pl.concat([frame(rows), again])).sort("account", "kind", "value")
-    assert once.select("account", "kind", "value").rows() == rows
-    assert once.select("count", "first", "last").unique().rows() == [(2, 2, 11)]
+@pytest.mark.parametrize("seed", range(4))
+def test_links_merge_as_in_a_dictionary(seed: int) -> None:
+    """Into a table that is in order: rows in any order, several of a link, and those too old let go."""
+    rng = random.Random(seed)
+    oldest = 40
+
+    def some(count: int) -> list[tuple[int, int, int, int, int, int]]:
+        spread = rng.choice((2, 9, 200))
+        values = (rng.choice((0, 1 << 63)) + rng.randrange(spread) for _ in range(count))
+        begun = (((rng.randrange(6), rng.choice(USED), value), rng.randrange(60)) for value in values)
+        return [(*key, rng.randrange(1, 1 << 40), first, first + rng.randrange(20)) for key, first in begun]
+
+    def drawn(rows: list[tuple[int, int, int, int, int, int]]) -> dict[tuple[int, int, int], tuple[int, int, int]]:
+        out: dict[tuple[int, int, int], tuple[int, int, int]] = {}
+        for a, k, v, count, first, last in rows:
+            held = out.get((a, k, v), (0, first, last))
+            out[a, k, v] = held[0] + count, min(held[1], first), max(held[2], last)
+        return out
+
+    table, rows = frame([]), []
+    for size in (0, 300, 0, 40, 700):
+        fresh = [some(size // 2), some(size - size // 2)]
+        table = merged(table, [pl.DataFrame(part, schema=LINKS, orient="row") for part in fresh], oldest)
+        kept = {key: held for key, held in drawn([*rows, *fresh[0], *fresh[1]]).items() if held[2] >= oldest}
+        rows = [(*key, *held) for key, held in sorted(kept.items())]
+        assert table.rows() == rows
+        assert dict(table.schema) == LINKS
 
 
 def test_a_newcomer_needs_two_groups_an_attested_one_and_the_margin() -> None:
