@@ -26,6 +26,7 @@ from monitor.alerts import Sink
 from monitor.backtest import Summary, Tally, mute_before, peak_rss_mb, summary, through, translator
 from monitor.beside import Beside
 from monitor.campaigning import LEADER
+from monitor.campaigns import StepBlob, many_of_bytes, many_to_bytes
 from monitor.context import ContextEvent
 from monitor.engines import Engine
 from monitor.errors import BadInput, Problem
@@ -35,7 +36,7 @@ from monitor.records import Alert
 from monitor.settings import Settings
 from monitor.sketch import Keyring
 from monitor.source.files import FileSource
-from monitor.store.links import Body, MemoryLinkStore, bytes_of
+from monitor.store.links import Body, MemoryLinkStore
 
 STEPS_AT_ONCE = 144
 """Campaign steps whose blobs are unpacked together: a day of them."""
@@ -56,8 +57,8 @@ class Work:
     mine: frozenset[int]
 
 
-Packed = tuple[int, int, bytes]
-"""(step, partition, compressed blob)."""
+Packed = tuple[int, bytes]
+"""Blobs of one batch, compressed, and the first step among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,10 @@ class _Outbox(MemoryLinkStore):
 
     def put(self, blobs: Sequence[tuple[int, int, Body]], marks: Mapping[int, int]) -> None:
         """See :class:`monitor.store.links.LinkStore`."""
-        self._out += [(step, partition, self._pack.compress(bytes_of(body))) for step, partition, body in blobs]
+        made = [body for *_, body in blobs if isinstance(body, StepBlob)]
+        assert len(made) == len(blobs), "a pipeline in this process hands over what it made"
+        if made:
+            self._out.append((min(blob.step for blob in made), self._pack.compress(many_to_bytes(made))))
         super().put((), marks)
 
     def take(self) -> tuple[Packed, ...]:
@@ -221,7 +225,8 @@ class _Steps:
 
     def __init__(self, pipeline: Pipeline, partitions: int, beside: Beside):
         self._pipeline, self._beside = pipeline, beside
-        self._held: dict[int, list[Packed]] = {}
+        self._packed: list[Packed] = []
+        self._open: dict[int, list[StepBlob]] = {}
         # whoever was not heard of has passed none: what is worked must not depend on which task is faster
         self._marks = dict.fromkeys(range(partitions), 0)
         self._unpack = zstandard.ZstdDecompressor()
@@ -229,12 +234,11 @@ class _Steps:
 
     def __bool__(self) -> bool:
         """Whether a step is being worked, or waits."""
-        return self._begun or bool(self._held)
+        return self._begun or bool(self._packed or self._open)
 
     def passed(self, marks: Mapping[int, int], blobs: Sequence[Packed] = ()) -> None:
         """Blobs came, and these partitions have passed these steps."""
-        for blob in blobs:
-            self._held.setdefault(blob[0], []).append(blob)
+        self._packed += blobs
         self._marks.update(marks)
 
     def go_on(self, *, wait: bool = False) -> list[Alert]:
@@ -243,12 +247,16 @@ class _Steps:
         if not wait and not self._beside.idle:
             return []
         found = self._pipeline.campaigns_raised(self._beside.result())
-        stop = min(min(self._held, default=0) + STEPS_AT_ONCE, *self._marks.values())
-        ready = [self._held.pop(step) for step in sorted(self._held) if step < stop]
+        begin = min([*self._open, *(first for first, _ in self._packed)], default=0)
+        stop = min(begin + STEPS_AT_ONCE, *self._marks.values())
+        for _, body in (packed for packed in self._packed if packed[0] < stop):
+            for blob in many_of_bytes(self._unpack.decompress(body)):
+                self._open.setdefault(blob.step, []).append(blob)
+        self._packed = [packed for packed in self._packed if packed[0] >= stop]
+        ready = [blob for step in sorted(self._open) if step < stop for blob in self._open.pop(step)]
         self._begun = bool(ready)
         if ready:
-            blobs = [(step, at, self._unpack.decompress(body)) for held in ready for step, at, body in sorted(held)]
-            self._pipeline.campaigns.store.put(blobs, {LEADER: stop})
+            self._pipeline.campaigns.store.put([(b.step, b.partition, b) for b in ready], {LEADER: stop})
             self._beside.begin(self._pipeline.campaign_pass())
         return found
 
