@@ -9,7 +9,7 @@ import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,10 +93,12 @@ def backtest(
         sink.send(alerts)
 
     counts = pipeline.observe.counts
-    through(pipeline, source, write, lambda n: progress(n, len(tally)))
+    for raised in through(pipeline, source):
+        write(raised)
+        progress(counts.events, len(tally))
     sink.flush()
     return summary(
-        pipeline, counts, tally, began, accounts=len(pipeline.features.accounts), peak_mb=peak_rss_mb(),
+        pipeline, counts, tally, began, accounts=len(pipeline.features.accounts), peaks_mb=[peak_rss_mb()],
         messages=sum(source.messages.values()), ignored=sum(source.ignored.values()), problems=source.problems,
     )  # fmt: skip
 
@@ -110,32 +112,22 @@ def mute_before(pipeline: Pipeline, source: FileSource, logs: Sequence[Path], wa
         pipeline.campaigns.alerts.mute(int(min(starts) * 1000))
 
 
-def through(
-    pipeline: Pipeline,
-    source: FileSource,
-    write: Callable[[Sequence[Alert]], None],
-    progress: Callable[[int], None] = lambda events: None,
-    *,
-    leads: bool = True,
-) -> None:
-    """All of ``source`` through the steps, in order. Campaign steps are worked beside the batch that follows, or, where
-    this does not lead, only published."""
+def through(pipeline: Pipeline, source: FileSource, *, leads: bool = True) -> Iterator[list[Alert]]:
+    """All of ``source`` through the steps, in order: what each batch raised. Campaign steps are worked beside the batch
+    that follows, or, where this does not lead, only published."""
     with Ahead() as ahead, Beside() as beside:
         while not source.finished or ahead.busy:
             batch = source.poll(MAX_RECORDS, 0.0)
             prepared = ahead.swap(pipeline, batch) if len(batch) else ahead.result()
             if prepared is not None:
-                write(pipeline.take(prepared).alerts)
-                write(pipeline.campaigns_raised(beside.result()))
+                raised = pipeline.take(prepared).alerts + pipeline.campaigns_raised(beside.result())
                 pipeline.publish_campaigns()
                 if leads:
                     beside.begin(pipeline.campaign_pass())
-                progress(pipeline.observe.counts.events)
-        write(pipeline.finish().alerts)
-        write(pipeline.campaigns_raised(beside.result()))
+                yield raised
+        raised = pipeline.finish().alerts + pipeline.campaigns_raised(beside.result())
         pipeline.publish_campaigns()
-        if leads:
-            write(pipeline.work_campaigns())
+        yield raised + pipeline.work_campaigns() if leads else raised
 
 
 def summary(
@@ -145,13 +137,14 @@ def summary(
     began: float,
     *,
     accounts: int,
-    peak_mb: float,
+    peaks_mb: Sequence[float],
     messages: int,
     ignored: int,
     problems: Sequence[Problem],
     scores: Mapping[str, str] | None = None,
 ) -> Summary:
-    """What a run says of itself; ``began`` is of ``time.perf_counter``, ``scores`` see :meth:`Pipeline.inactive`.
+    """What a run says of itself; ``began`` is of ``time.perf_counter``, ``peaks_mb`` of each process that took part,
+    ``scores`` see :meth:`Pipeline.inactive`.
 
     Raises NothingReadable where nothing was decoded.
     """
@@ -181,7 +174,8 @@ def summary(
             },
             "seconds": round(seconds, 3),
             "events_per_second": round(counts.events / seconds) if seconds else 0,
-            "peak_rss_mb": round(peak_mb, 1),
+            "peak_rss_mb": round(max(peaks_mb), 1),
+            "peak_rss_mb_all": round(sum(peaks_mb), 1),
             "inactive": _plain(pipeline.inactive(scores)),
             "problems": [str(p) for p in problems],
             "versions": dict(sorted(pipeline.versions.items())),

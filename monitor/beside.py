@@ -25,6 +25,11 @@ class Beside:
         self._work: Future[Sequence[Alert]] | None = None
         self._pass: Pass | None = None
 
+    @property
+    def idle(self) -> bool:
+        """Whether no pass is being worked: there is none, or it is done and can be asked for."""
+        return self._work is None or self._work.done()
+
     def begin(self, work: Pass) -> None:
         """Begin a pass; the one before must have been waited for."""
         assert self._work is None

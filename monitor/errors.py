@@ -60,6 +60,10 @@ class DependencyDown(MonitorError):
     exit_code = 3
 
 
+class WorkerLost(MonitorError):
+    """A process that worked for this one died, and so did the one that did its work again."""
+
+
 class SinkBusy(MonitorError):
     """A sink cannot take alerts now: pause consumption, keep the group alive, try again."""
 

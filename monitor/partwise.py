@@ -2,15 +2,20 @@
 
 A partition's state is its own, so each task reads the logs, keeps the records of its partitions, and takes them
 through the same steps as one process does. What a campaign step needs of a partition is its blob; the caller works the
-steps from the blobs of all tasks, in order. Ids, revisions and evidence are those of one process; only the order in
-which alerts are written differs: by the event time at which each was revised.
+steps from the blobs of all tasks, in order, each when all partitions have passed it: beside the tasks where these hand
+blobs over as they go. Ids, revisions and evidence are those of one process; only the order in which alerts are written
+differs: by the event time at which each was revised.
 """
 
 from __future__ import annotations
 
+import os
+import socket
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -19,7 +24,9 @@ import zstandard
 from monitor import wiring
 from monitor.alerts import Sink
 from monitor.backtest import Summary, Tally, mute_before, peak_rss_mb, summary, through, translator
+from monitor.beside import Beside
 from monitor.campaigning import LEADER
+from monitor.campaigns import StepBlob, many_of_bytes, many_to_bytes
 from monitor.context import ContextEvent
 from monitor.engines import Engine
 from monitor.errors import BadInput, Problem
@@ -29,10 +36,8 @@ from monitor.records import Alert
 from monitor.settings import Settings
 from monitor.sketch import Keyring
 from monitor.source.files import FileSource
-from monitor.store.links import Body, MemoryLinkStore, bytes_of
+from monitor.store.links import Body, MemoryLinkStore
 
-TASKS_A_SLOT = 2
-"""Partitions are not equally busy: with more tasks than slots a slow one is waited for less."""
 STEPS_AT_ONCE = 144
 """Campaign steps whose blobs are unpacked together: a day of them."""
 
@@ -52,14 +57,26 @@ class Work:
     mine: frozenset[int]
 
 
+Packed = tuple[int, bytes]
+"""Blobs of one batch, compressed, and the first step among them."""
+
+
 @dataclass(frozen=True, slots=True)
-class Part:
-    """What a task leaves. ``blobs``: (step, partition, compressed blob). ``scores``: score columns that are null
-    everywhere, with the reason. ``end``: the first campaign step that it left incomplete, 0 without any event."""
+class Piece:
+    """What a task gives as it goes. ``marks``: the first campaign step that each partition has not passed, of those
+    that had an event. ``events``: records read until now."""
 
     alerts: tuple[Alert, ...]
-    blobs: tuple[tuple[int, int, bytes], ...]
-    end: int
+    blobs: tuple[Packed, ...]
+    marks: Mapping[int, int]
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a task says of itself at its end. ``scores``: score columns that are null everywhere, with the reason.
+    ``process``: where it ran."""
+
     counts: Counts
     accounts: int
     scores: Mapping[str, str]
@@ -67,25 +84,29 @@ class Part:
     ignored: int
     problems: tuple[Problem, ...]
     peak_mb: float
+    process: str
 
 
-class _Packed(MemoryLinkStore):
-    """Keeps blobs as they will travel."""
+class _Outbox(MemoryLinkStore):
+    """Keeps blobs as they will travel, until then."""
 
     def __init__(self) -> None:
         super().__init__()
         self._pack = zstandard.ZstdCompressor(level=1)
+        self._out: list[Packed] = []
 
     def put(self, blobs: Sequence[tuple[int, int, Body]], marks: Mapping[int, int]) -> None:
         """See :class:`monitor.store.links.LinkStore`."""
-        super().put([(step, partition, self._pack.compress(bytes_of(body))) for step, partition, body in blobs], marks)
+        made = [body for *_, body in blobs if isinstance(body, StepBlob)]
+        assert len(made) == len(blobs), "a pipeline in this process hands over what it made"
+        if made:
+            self._out.append((min(blob.step for blob in made), self._pack.compress(many_to_bytes(made))))
+        super().put((), marks)
 
-    def all(self) -> tuple[int, tuple[tuple[int, int, bytes], ...]]:
-        """The first step that is not complete, 0 without any event, and every blob."""
-        end = max(self.marks().values(), default=0)
-        places = [at for found in self.steps({}, end).values() for at in found]
-        bodies = zip(places, self.read(places), strict=True)
-        return end, tuple((step, partition, bytes_of(body)) for (step, partition), body in bodies)
+    def take(self) -> tuple[Packed, ...]:
+        """What was put since the last call."""
+        taken, self._out = tuple(self._out), []
+        return taken
 
 
 def make_pipeline(work: Work) -> Pipeline:
@@ -98,15 +119,16 @@ def make_pipeline(work: Work) -> Pipeline:
     return made
 
 
-def run(work: Work) -> Part | tuple[Problem, ...]:
-    """Do one task; its problems where the input cannot be used, since an exception of ours would not travel whole."""
+def run(work: Work) -> Iterator[Piece | Part | tuple[Problem, ...]]:
+    """Do one task: a piece for each batch, its part at the end; or its problems where the input cannot be used, since
+    an exception may come back wrapped in one of the engine's."""
     try:
-        return _run(work)
+        yield from _run(work)
     except BadInput as error:
-        return error.problems
+        yield error.problems
 
 
-def _run(work: Work) -> Part:
+def _run(work: Work) -> Iterator[Piece | Part]:
     pipeline, s = make_pipeline(work), work.settings
     max_bytes = s.decode.max_bytes
     reader = wiring.reader(s, work.format)
@@ -115,20 +137,23 @@ def _run(work: Work) -> Part:
         only=work.mine,
     )  # fmt: skip
     mute_before(pipeline, source, work.logs, work.warmup)
-    alerts: list[Alert] = []
-    pipeline.campaigns.store = links = _Packed()
-    through(pipeline, source, alerts.extend, leads=False)
-    end, blobs = links.all()
-    return Part(
-        tuple(alerts), blobs, end, pipeline.observe.counts, len(pipeline.features.accounts),
-        dict(pipeline.scorer.status().inactive), sum(source.messages.values()), sum(source.ignored.values()),
-        tuple(source.problems), peak_rss_mb(),
+    pipeline.campaigns.store = links = _Outbox()
+    counts = pipeline.observe.counts
+    for raised in through(pipeline, source, leads=False):
+        yield Piece(tuple(raised), links.take(), links.marks(), counts.events)
+    yield Part(
+        counts, len(pipeline.features.accounts), dict(pipeline.scorer.status().inactive),
+        sum(source.messages.values()), sum(source.ignored.values()), tuple(source.problems), peak_rss_mb(), _process(),
     )  # fmt: skip
+
+
+def _process() -> str:
+    return f"{socket.gethostname()} {os.getpid()}"
 
 
 def cut(engine: Engine, partitions: int) -> list[frozenset[int]]:
     """Partitions by task: each task reads all of the logs, so there are no more than the engine can use."""
-    tasks = min(partitions, TASKS_A_SLOT * engine.slots())
+    tasks = min(partitions, engine.jobs_a_slot * engine.slots())
     return [frozenset(range(first, partitions, tasks)) for first in range(tasks)]
 
 
@@ -149,15 +174,29 @@ def backtest(
     # nothing is read of it here but where the logs begin; it also refuses paths before any task is sent
     source = FileSource([*work.warmup, *work.logs], work.partitions, translate=translator(reader, max_bytes))
     mute_before(pipeline, source, work.logs, work.warmup)
-    parts: list[Part] = []
-    for part in engine.run(run, [replace(work, mine=mine) for mine in cut(engine, work.partitions)]):
-        if not isinstance(part, Part):
-            raise BadInput(part)
-        parts.append(part)
-        progress(sum(p.counts.events for p in parts), sum(a.revision == 1 for p in parts for a in p.alerts))
-    alerts = [alert for part in parts for alert in part.alerts]
-    for found in _campaigns(pipeline, parts):
-        alerts += found
+    tasks = [replace(work, mine=mine) for mine in cut(engine, work.partitions)]
+    raised: list[list[Alert]] = [[] for _ in tasks]
+    read, made, found, opened = [0] * len(tasks), dict[int, Part](), list[Alert](), 0
+    with Beside() as beside, closing(engine.stream(run, tasks)) as given:
+        steps = _Steps(pipeline, work.partitions, beside)
+        for number, item in given:
+            if isinstance(item, Part):
+                made[number] = item
+                steps.passed(dict.fromkeys(tasks[number].mine, sys.maxsize))
+            elif isinstance(item, Piece):
+                raised[number] += item.alerts
+                read[number] = item.events
+                steps.passed(item.marks, item.blobs)
+            else:
+                raise BadInput(item)
+            worked = steps.go_on()
+            found += worked
+            opened += _opened(worked) + (_opened(item.alerts) if isinstance(item, Piece) else 0)
+            progress(sum(read), opened)
+        while steps:
+            found += steps.go_on(wait=True)
+    parts = [made[number] for number in range(len(tasks))]
+    alerts = [alert for task in (*raised, found) for alert in task]
     alerts.sort(key=lambda alert: alert.revised_at)  # stable: revisions of one alert stay in order
     tally = Tally()
     tally.add(alerts)
@@ -166,26 +205,60 @@ def backtest(
     counts = pipeline.observe.counts = _added([part.counts for part in parts])
     # a column is null everywhere if it is in every part that has rows
     told = [part.scores for part in parts if part.counts.rows] or [part.scores for part in parts]
+    peaks = {_process(): peak_rss_mb()}
+    for part in parts:
+        peaks[part.process] = max(part.peak_mb, peaks.get(part.process, 0.0))
     return summary(
         pipeline, counts, tally, began, accounts=sum(p.accounts for p in parts),
-        peak_mb=max([peak_rss_mb(), *(p.peak_mb for p in parts)]), messages=max(p.messages for p in parts),
+        peaks_mb=list(peaks.values()), messages=max(p.messages for p in parts),
         ignored=max(p.ignored for p in parts), problems=parts[0].problems,
         scores={name: why for name, why in told[0].items() if all(name in other for other in told)},
     )  # fmt: skip
 
 
-def _campaigns(pipeline: Pipeline, parts: Sequence[Part]) -> Iterator[list[Alert]]:
-    """The alerts of every campaign step, in order, some steps at a time: unpacked blobs are many times as large."""
-    blobs = sorted((blob for part in parts for blob in part.blobs), key=lambda blob: blob[:2])
-    end, at, unpack = max(part.end for part in parts), 0, zstandard.ZstdDecompressor()
-    while at < len(blobs):
-        stop = min(blobs[at][0] + STEPS_AT_ONCE, end)
-        first = at
-        while at < len(blobs) and blobs[at][0] < stop:
-            at += 1
-        ready = [(step, partition, unpack.decompress(body)) for step, partition, body in blobs[first:at]]
-        pipeline.campaigns.store.put(ready, {LEADER: stop})
-        yield pipeline.work_campaigns()
+def _opened(alerts: Sequence[Alert]) -> int:
+    return sum(alert.revision == 1 for alert in alerts)
+
+
+class _Steps:
+    """The campaign steps, some at a time: unpacked blobs are many times as large. Not thread-safe."""
+
+    def __init__(self, pipeline: Pipeline, partitions: int, beside: Beside):
+        self._pipeline, self._beside = pipeline, beside
+        self._packed: list[Packed] = []
+        self._open: dict[int, list[StepBlob]] = {}
+        # whoever was not heard of has passed none: what is worked must not depend on which task is faster
+        self._marks = dict.fromkeys(range(partitions), 0)
+        self._unpack = zstandard.ZstdDecompressor()
+        self._begun = False
+
+    def __bool__(self) -> bool:
+        """Whether a step is being worked, or waits."""
+        return self._begun or bool(self._packed or self._open)
+
+    def passed(self, marks: Mapping[int, int], blobs: Sequence[Packed] = ()) -> None:
+        """Blobs came, and these partitions have passed these steps."""
+        self._packed += blobs
+        self._marks.update(marks)
+
+    def go_on(self, *, wait: bool = False) -> list[Alert]:
+        """Begin with the steps that all have passed, once those before are done: what these raised. Does nothing while
+        they are not, or waits."""
+        if not wait and not self._beside.idle:
+            return []
+        found = self._pipeline.campaigns_raised(self._beside.result())
+        begin = min([*self._open, *(first for first, _ in self._packed)], default=0)
+        stop = min(begin + STEPS_AT_ONCE, *self._marks.values())
+        for _, body in (packed for packed in self._packed if packed[0] < stop):
+            for blob in many_of_bytes(self._unpack.decompress(body)):
+                self._open.setdefault(blob.step, []).append(blob)
+        self._packed = [packed for packed in self._packed if packed[0] >= stop]
+        ready = [blob for step in sorted(self._open) if step < stop for blob in self._open.pop(step)]
+        self._begun = bool(ready)
+        if ready:
+            self._pipeline.campaigns.store.put([(b.step, b.partition, b) for b in ready], {LEADER: stop})
+            self._beside.begin(self._pipeline.campaign_pass())
+        return found
 
 
 def _added(counts: Sequence[Counts]) -> Counts:

@@ -4,11 +4,12 @@
 the candidates of a step. Knows no rule, no alert, no server, and reads no clock.
 """
 
-from monitor.campaigns.blob import StepBlob
+from monitor.campaigns.blob import StepBlob, many_of_bytes, many_to_bytes
 from monitor.campaigns.collect import LinkCollector
 from monitor.campaigns.options import CampaignOptions, Facts, NoFacts
 from monitor.campaigns.stage import COLUMNS, CampaignStage, Candidates
 
 __all__ = [
     "COLUMNS", "CampaignOptions", "CampaignStage", "Candidates", "Facts", "LinkCollector", "NoFacts", "StepBlob",
+    "many_of_bytes", "many_to_bytes",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +14,7 @@ from monitor.campaigns.sums import HELD, HELD_AT, NAMES
 from monitor.campaigns.tally import I32, I64, TOTALS, rows_of
 
 KIND, VERSION = "links", 1
+_MANY = "links of several"
 TABLES = ("accounts", "links", "models")
 
 
@@ -74,3 +76,25 @@ class StepBlob:
         assert isinstance(values, dict)
         accounts, links, models = (frames[name] for name in TABLES)
         return StepBlob(values["step"], values["partition"], accounts, links, models)
+
+
+def many_to_bytes(blobs: Sequence[StepBlob]) -> bytes:
+    """Several blobs, one at least, as one: reading a table costs 0.2 ms however small it is."""
+    frames = {name: pl.concat([getattr(blob, name) for blob in blobs]) for name in TABLES}
+    places = [[blob.step, blob.partition, *(len(getattr(blob, name)) for name in TABLES)] for blob in blobs]
+    return frames_to_bytes(frames, places, _MANY)
+
+
+def many_of_bytes(packed: bytes) -> list[StepBlob]:
+    """The reverse. Raises StateUnreadable."""
+    frames, places = frames_of_bytes(packed, _MANY)
+    assert isinstance(places, list)
+    totals, sums = rows_of(frames["accounts"], TOTALS, np.int64), rows_of(frames["accounts"], NAMES, np.int32)
+    begins = [0] * len(TABLES)
+    out = []
+    for step, partition, *lengths in places:
+        tables = [frames[name].slice(b, n) for name, b, n in zip(TABLES, begins, lengths, strict=True)]
+        mine = slice(begins[0], begins[0] + lengths[0])
+        out.append(StepBlob(step, partition, tables[0], tables[1], tables[2], (totals[mine], sums[mine])))
+        begins = [b + n for b, n in zip(begins, lengths, strict=True)]
+    return out

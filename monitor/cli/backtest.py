@@ -54,6 +54,11 @@ def _dumps(value: Any) -> str:
     return json.dumps(value, indent=2, sort_keys=False) + "\n"
 
 
+def _memory(result: dict[str, Any]) -> str:
+    one, every = (f"{result[key]:,.0f}" for key in ("peak_rss_mb", "peak_rss_mb_all"))
+    return one if one == every else f"{one} MB in one process, all together {every}"
+
+
 def _show(result: dict[str, Any], alerts: Path) -> None:
     rejects, ignored = sum(result["rejects"].values()), result["ignored"]
     rows = [
@@ -66,7 +71,7 @@ def _show(result: dict[str, Any], alerts: Path) -> None:
         ),
         ("hypotheses", " · ".join(f"{k} {v}" for k, v in result["alerts"]["hypothesis"].items()) or "none"),
         ("time", f"{result['seconds']:.1f} s, {result['events_per_second']:,} requests a second"),
-        ("memory", f"{result['peak_rss_mb']:,.0f} MB at most"),
+        ("memory", f"{_memory(result)} MB at most"),
         ("inactive rules", ", ".join(result["inactive"]["rules"]) or "none"),
         ("written to", alerts),
     ]

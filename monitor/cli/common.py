@@ -24,7 +24,11 @@ ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="YAML file of settings; without it defaults and environment.")
 ]
 EngineOption = Annotated[
-    str, typer.Option("--engine", help="local, or ray[://HOST:PORT] (extra `cluster`): what the work runs on.")
+    str,
+    typer.Option(
+        "--engine",
+        help="What the work runs on: local, processes[:N] of this machine, or ray[://HOST:PORT] (extra `cluster`).",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,6 +32,8 @@ class Ray:
     """A cluster by the address of its head, ``HOST:PORT``; None: what ``RAY_ADDRESS`` names, else one of this machine
     that lives as long as the call. Raises BadInput where Ray is not installed."""
 
+    jobs_a_slot = 2  # jobs are not equally long: with more than slots a slow one is waited for less
+
     def __init__(self, address: str | None = None):
         if not installed():
             why = "needs Ray: pip install 'api-abuse-monitor[cluster]'"
@@ -51,6 +53,18 @@ class Ray:
             while references:
                 # let go of what was taken: the cluster then needs to keep, or make again, no result that is here
                 yield ray.get(references.pop(0))
+
+    def stream(
+        self, function: Callable[[Job], Iterable[Result]], jobs: Sequence[Job]
+    ) -> Generator[tuple[int, Result], None, None]:
+        """See :class:`monitor.engines.Engine`: what a job gives comes when it has ended."""
+
+        def whole(job: Job) -> list[Result]:
+            return list(function(job))
+
+        for number, results in enumerate(self.run(whole, jobs)):
+            for result in results:
+                yield number, result
 
     @contextmanager
     def _joined(self) -> Iterator[Any]:

@@ -10,7 +10,15 @@ import polars as pl
 import pytest
 from campaign_world import FIRST, STEP_MS, Act, blob, campaign, people
 
-from monitor.campaigns import COLUMNS, CampaignOptions, CampaignStage, Candidates, StepBlob
+from monitor.campaigns import (
+    COLUMNS,
+    CampaignOptions,
+    CampaignStage,
+    Candidates,
+    StepBlob,
+    many_of_bytes,
+    many_to_bytes,
+)
 from monitor.campaigns.calibrate import ENOUGH, RANKED, ranks
 from monitor.campaigns.graph import surprise
 from monitor.campaigns.kinds import COHORT_MS
@@ -253,6 +261,16 @@ def test_a_blob_comes_back_as_it_was() -> None:
     assert again.accounts.equals(one.accounts)
     assert again.links.equals(one.links)
     assert again.encode() == one.encode()
+
+
+def test_several_blobs_come_back_as_they_were() -> None:
+    sent = [blob(3, campaign(4), 7), blob(4, people(3), 2), blob(4, people(1), 0)]
+    again = many_of_bytes(many_to_bytes(sent))
+    assert [(one.step, one.partition) for one in again] == [(one.step, one.partition) for one in sent]
+    assert [one.encode() for one in again] == [one.encode() for one in sent]
+    for one, before in zip(again, sent, strict=True):
+        assert np.array_equal(one.totals(), before.totals())
+        assert np.array_equal(one.sums(), before.sums())
 
 
 def latecomer(name: str, **links: int) -> Act:

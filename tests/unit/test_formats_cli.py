@@ -112,7 +112,7 @@ def test_a_backtest_accounts_for_every_item_and_agrees_with_the_native_log(tmp_p
     native.write_bytes(b"\n".join(foreign.native_of(sample)))
     found = summary(SAMPLES / f"{sample}.ndjson", "--format", sample)
     wanted = summary(native)
-    timing = {"seconds", "events_per_second", "peak_rss_mb", "messages", "ignored"}
+    timing = {"seconds", "events_per_second", "peak_rss_mb", "peak_rss_mb_all", "messages", "ignored"}
     assert {k: v for k, v in found.items() if k not in timing} == {k: v for k, v in wanted.items() if k not in timing}
     assert found["events"] == found["decoded"] == wanted["events"] == 8
     assert found["messages"] == len(foreign.lines(sample))
