@@ -32,6 +32,8 @@ MOVED = 0.15
 _ATTESTED_GROUPS = ("payment", "network", "creation")
 ASKS, LEAST_PROMPTS = 0.2, 8
 """Share of prompts that ask, or speak of a person, up to which nobody asks; prompts of a tenant that tell."""
+MOST = 0.5
+"""Share of the campaign's requests from which a habit is what it is known by, and whoever has it not is another."""
 ALIKE = 0.25
 """Share of the campaign's own rate that a member must reach to count as doing the same."""
 
@@ -136,17 +138,23 @@ def _works_alike(
 
     One of these says little, and an address can be copied, so it takes two facts that you attest (``twice``) or two of
     these. With text it says too little at all: an honest neighbour does so by chance in one of his first requests.
+    Whoever lacks what most of the campaign's requests show works in another way, whatever else he shares: a tutor made
+    in the same hours behind the same address had answers cut as often, and a tenth of its tools.
     """
-    shown = np.zeros(len(at), np.int64)
+    shown, lacks = np.zeros(len(at), np.int64), np.zeros(len(at), np.bool_)
     if row["harvest_share"] is not None or (row["uniformity_quantile"] or 0.0) < UNUSUAL:
-        return shown > 0
+        return lacks
     enough = own.now["requests"][at] >= 5
     for rank, name in (("at_cap_quantile", "at_cap"), ("tools_quantile", "tools")):
         if (row[rank] or 0.0) >= UNUSUAL:
-            shown += np.nan_to_num(own.now[name][at]) >= 0.5 * (row[f"{name}_share"] or 1.0)
+            rate, theirs = own.now[name][at], row[f"{name}_share"] or 1.0
+            shown += np.nan_to_num(rate) >= 0.5 * theirs
+            lacks |= (theirs >= MOST) & (rate < 0.5 * theirs)
     if (row["one_shot_quantile"] or 0.0) >= UNUSUAL:
-        shown += np.nan_to_num(own.now["follow_up"][at], nan=1.0) <= 0.05
-    return np.asarray(((shown >= 1) & twice | (shown >= 2)) & enough)
+        follow = own.now["follow_up"][at]
+        shown += np.nan_to_num(follow, nan=1.0) <= 0.05
+        lacks |= follow > 0.5
+    return np.asarray(((shown >= 1) & twice | (shown >= 2)) & enough & ~lacks)
 
 
 def _asks_nobody(

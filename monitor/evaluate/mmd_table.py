@@ -56,17 +56,24 @@ def _sums(features: F64, rows: npt.NDArray[np.int64]) -> F64:
     return np.asarray(counts.astype(np.float64) @ features)
 
 
+def drawn(n: int, count: int, size: int, rng: np.random.Generator, twice: bool) -> npt.NDArray[np.int64]:
+    """``count`` windows of ``size`` of ``n`` rows, (count, size); ``twice``, or more than there are: with repeats."""
+    if twice or size > n:
+        return rng.integers(n, size=(count, size))
+    return np.array([rng.permutation(n)[:size] for _ in range(count)]).reshape(count, size)
+
+
 class _Side:
     """Benign features by group, and how a window of each protocol is drawn from them."""
 
-    def __init__(self, features: F64, groups: npt.NDArray[np.int64], rng: np.random.Generator, many: bool):
-        self.features, self._rng, self._many = features, rng, many
+    def __init__(self, features: F64, groups: npt.NDArray[np.int64], rng: np.random.Generator, many: bool, twice: bool):
+        self.features, self._rng, self._many, self._twice = features, rng, many, twice
         self._of = [np.flatnonzero(groups == g) for g in np.unique(groups)]
 
     def windows(self, count: int, size: int) -> npt.NDArray[np.int64]:
         """Rows of ``count`` windows of ``size``: of everything, or each of one to three groups of its own."""
         if not self._many:
-            return self._rng.integers(len(self.features), size=(count, size))
+            return drawn(len(self.features), count, size, self._rng, self._twice)
         out = np.empty((count, size), np.int64)
         for i in range(count):
             own = self._rng.permutation(len(self._of))[: int(self._rng.integers(1, 4))]
@@ -89,23 +96,26 @@ def mmd_table(
     seed: int = 0,
     encoder: Encoder = embed,
     protocols: Sequence[str] = ("one population", "many tenants"),
+    reference: float = 0.5,
+    twice: bool = True,
 ) -> list[MmdRow]:
     """Both ``protocols`` for each attack text. ``benign`` maps a group (a data set, a template) to its prompts.
 
-    Half of each group is the reference, the other half gives null and host windows, so no prompt is on both
-    sides. Thresholds are the 1 - ``false_positives`` quantile of ``null`` windows.
+    A share ``reference`` of each group is the reference, the rest gives null and host windows, so no prompt is on both
+    sides. Thresholds are the 1 - ``false_positives`` quantile of ``null`` windows. ``twice``: a prompt may come more
+    than once in a window; many tenants always draw so, their groups being small.
     """
     rng = np.random.default_rng(seed)
     texts = [t for group in benign.values() for t in group]
     groups = np.repeat(np.arange(len(benign)), [len(g) for g in benign.values()])
     x = encoder(pl.Series(texts, dtype=pl.String))
-    reference = rng.random(len(x)) < 0.5
-    mmd = Mmd(x[reference], rng)
-    held = mmd.features(x[~reference])
+    known = rng.random(len(x)) < reference
+    mmd = Mmd(x[known], rng)
+    held = mmd.features(x[~known])
     hostile = {name: mmd.features(encoder(pl.Series(list(t), dtype=pl.String))) for name, t in attacks.items()}
     rows = []
     for protocol in protocols:
-        side = _Side(held, groups[~reference], rng, protocol == "many tenants")
+        side = _Side(held, groups[~known], rng, protocol == "many tenants", twice)
         limit = float(np.quantile(mmd.distance(_sums(held, side.windows(null, window)) / window), 1 - false_positives))
         again = float((mmd.distance(_sums(held, side.windows(null, window)) / window) > limit).mean())
         for name, features in hostile.items():
@@ -113,7 +123,7 @@ def mmd_table(
             for share in SHARES:
                 cut = round(share * window)
                 host = side.windows(trials, window)[:, cut:]
-                own = rng.integers(len(features), size=(trials, cut))
+                own = drawn(len(features), trials, cut, rng, twice)
                 means = (_sums(features, own) + _sums(held, host)) / window
                 caught.append(float((mmd.distance(means) > limit).mean()))
             rows.append(MmdRow(protocol, name, window, again, tuple(caught)))

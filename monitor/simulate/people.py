@@ -62,7 +62,11 @@ class People:
         if heavy_cap is not None:
             groups = [_capped(g, heavy_cap) if g.rate.quantiles else g for g in groups]
         self.groups = groups
-        self.hostile = [s.kind in ("attack", "grey", "poison") for s in everyone for _ in s.groups]
+        # a framed customer is honest in a scenario that attacks
+        self.hostile = [
+            s.kind in ("attack", "grey", "poison") and (g.actor or s.actor) != "benign"
+            for s in everyone for g in s.groups
+        ]  # fmt: skip
         links = [g.links for g in groups]
         self.channels = _names(c for x in links for c in x.channels)
         self.plans = _names(c for x in links for c in x.plans)

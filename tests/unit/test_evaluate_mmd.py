@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from monitor.evaluate.mmd_table import SHARES, mmd_table
+from monitor.evaluate.mmd_table import SHARES, drawn, mmd_table
 
 
 def _texts(rng, words, count):
@@ -26,3 +26,25 @@ def test_one_population_is_caught_and_many_tenants_hide_it():
     assert mmd_table(benign, attack, window=100, null=40, trials=5, seed=1) == mmd_table(
         benign, attack, window=100, null=40, trials=5, seed=1
     )
+
+
+def test_windows_of_nearly_everybody_flatter_the_test():
+    """A null window of 150 of 160 prompts hardly varies: what each prompt once a window finds is not what would be."""
+    rng = np.random.default_rng(5)
+    words = [f"w{i}" for i in range(200)]
+    benign = {"one": _texts(rng, words, 320)}
+    attack = {"attack": _texts(rng, [*words, "zz"] * 2 + ["zz"] * 4, 800)}
+    rows = [
+        mmd_table(benign, attack, window=150, null=200, trials=40, seed=2, protocols=("one population",), twice=t)[0]
+        for t in (False, True)
+    ]
+    assert sum(rows[0].caught) > sum(rows[1].caught) + 0.3
+
+
+def test_each_prompt_comes_once_where_there_are_enough():
+    rng = np.random.default_rng(1)
+    once = drawn(50, 20, 40, rng, twice=False)
+    assert all(len(set(w)) == 40 for w in once.tolist())
+    assert any(len(set(w)) < 40 for w in drawn(50, 20, 40, rng, twice=True).tolist())
+    assert drawn(5, 2, 40, rng, twice=False).shape == (2, 40)
+    assert drawn(50, 3, 0, rng, twice=False).shape == (3, 0)

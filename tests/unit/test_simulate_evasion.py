@@ -103,6 +103,15 @@ def test_prompts_keep_sessions_turns_and_sides(files):
     assert set(everyone.filter(pl.col("prompt") == "first")["system"]) == {"be kind"}
 
 
+def test_the_customer_who_is_framed_sends_no_attack_text(files):
+    world, log = attack(scenario("P3"), prompts=[files / "benign.parquet", files / "attack.parquet"])
+    guilty = {line["account_id"] for line in world.truth() if line["actor"] != "benign"}
+    sent = log.drop_nulls("prompt").group_by(pl.col("account_id").is_in(sorted(guilty)).alias("guilty"))
+    texts = dict(sent.agg(pl.col("prompt").unique()).iter_rows())
+    assert set(texts[True]) == {"extract me"}
+    assert set(texts[False]) <= {"first", "second", "lone", "form A x"}
+
+
 def test_trace_gives_lengths_and_burstiness(files):
     _, log = attack(scenario("S5"), trace=[files / "trace.parquet"])
     assert set(log.filter(pl.col("status") == 200)["input_tokens"]) == {77}

@@ -13,11 +13,12 @@ from monitor.pooled import ShapeModel
 from monitor.pooled.conformal import RESIDUAL_EDGES
 from monitor.pooled.shape import F64, KEPT
 
+from ..mmd_table import SHARES as MMD_SHARES
 from ..mmd_table import embed_bytes, mmd_table
-from .bank import ATTACK, HUMAN, Bank, Sketching, build, role_of
+from .bank import ATTACK, HUMAN, SIDE_A, Bank, Sketching, build, role_of
 from .history_test import history_rows
-from .known_test import signed_rows, taught_rows
-from .shape_test import Row, judge, train
+from .known_test import TAUGHT, Taught, shaped_rows, signed_rows, taught_rows, teach
+from .shape_test import Row, judge, row_of, train
 from .tenants import KINDS, Side
 from .windows import SHARES, Windows, draw, evading, human_rates
 
@@ -130,11 +131,13 @@ def run_pilot(
     rows, plain = _left_out_rows(windows, attacks, LEFT_OUT)
     if shipped is not None:
         rows += [judge("shape, as shipped", shipped, windows, a) for a in attacks]
-    rows += taught_rows(windows, plain)
+    taught = teach(bank, windows, plain, seed) if plain else None
+    rows += taught_rows(taught, windows, plain) if taught is not None else []
+    rows += shaped_rows(windows, plain)
     # a stream of its own: the other figures are as they were without this test
     again = np.random.default_rng([seed, 5])
     rows += signed_rows(bank, sides[1], bank.signed, attacks, plan.size, plan.null[1], plan.cells[1], again)
-    rows += _evasions(bank, sides[1], windows, plain, plan, rng)
+    rows += _evasions(bank, sides[1], windows, plain, taught, plan, rng)
     step("evasions")
     history, limit = history_rows(bank, sides[1], attacks, *plan.history, rng, step)
     rows += history
@@ -148,16 +151,18 @@ def run_pilot(
 
 
 def _evasions(
-    bank: Bank, side: Side, windows: Windows, plain: Sequence[str], plan: Plan, rng: np.random.Generator
-) -> list[Row]:
-    """What it costs the model when the attacker knows it: rates of people, and a wrapper around every prompt."""
+    bank: Bank, side: Side, windows: Windows, plain: Sequence[str], taught: Taught | None, plan: Plan,
+    rng: np.random.Generator,
+) -> list[Row]:  # fmt: skip
+    """What it costs the models when the attacker knows them: rates of people, and a wrapper around every prompt."""
     people = np.concatenate([bank.rows(n, False) for n in bank.names(HUMAN)])
     ways = {
         "evasion: asks and addresses as people do": human_rates(bank, people, command=False),
         "evasion: and opens as people do": human_rates(bank, people, command=True),
         "evasion: one wrapper around each prompt": None,
     }
-    rows = []
+    rows, known = [], []
+    own = taught.score(windows) if taught is not None else None
     for name in plain:
         teachers = [a for a in plain if a != name]
         if not teachers:
@@ -166,13 +171,15 @@ def _evasions(
         for test, change in ways.items():
             cells = evading(bank, side, name, plan.size, max(plan.cells[1] // 2, len(KINDS)), rng, change)
             rows.append(judge(test, model, windows, name, cells))
-    return rows
+            if taught is not None and own is not None:
+                known.append(row_of(f"{TAUGHT}, {test}", windows, own, name, cells, taught.score_changed(cells)))
+    return rows + known
 
 
 def _without_shortcuts(
     frames: Frames, sketching: Sketching, plan: Plan, seed: int, step: Callable[[str], None]
 ) -> list[Row]:
-    """The shape model where neither letter case nor length can help it."""
+    """The shape model and the reader of families where neither letter case nor length can help them."""
     bank = build(_matched(frames), sketching, seed)
     rng = np.random.default_rng([seed, 2])
     null = tuple(max(len(KINDS), round(n * plan.matched)) for n in plan.null)
@@ -180,12 +187,20 @@ def _without_shortcuts(
     attacks = bank.names(ATTACK)
     sides = Side(bank, True), Side(bank, False)
     windows = draw(bank, sides, attacks, plan.size, (null[0], null[1]), (cells[0], cells[1]), rng, step)
-    rows, plain = _left_out_rows(windows, attacks, "lower case, lengths matched")
-    return [r for r in rows if r.source in plain]
+    label = "lower case, lengths matched"
+    rows, plain = _left_out_rows(windows, attacks, label)
+    rows = [r for r in rows if r.source in plain]
+    if plain:
+        rows += taught_rows(teach(bank, windows, plain, seed), windows, plain, f"{TAUGHT}, {label}")
+    return rows
 
 
 def _population(frames: Frames, sketching: Sketching, plan: Plan, seed: int) -> list[Row]:
-    """MMD against people of one source alone, as published: bytes hashed, and shape scalars."""
+    """MMD against people of one source alone, as published: bytes hashed, and shape scalars.
+
+    Drawn as the pilot drew, each prompt once a window, and again with prompts that may come twice. The first flatters:
+    a window of 1,500 of 1,700 prompts is nearly the population itself, whatever is drawn, so the null hardly varies.
+    """
     window, null, trials = plan.population
     roles = {name: role_of(str(frame["kind"][0])) for name, frame in frames}
     name, frame = max(((n, f) for n, f in frames if roles[n] == HUMAN), key=lambda p: len(p[1]))
@@ -196,10 +211,12 @@ def _population(frames: Frames, sketching: Sketching, plan: Plan, seed: int) -> 
     }
     rows = []
     for label, encoder in encoders.items():
-        table = mmd_table({name: frame["prompt"].cast(pl.String).to_list()}, attacks, window=window, null=null,
-                          trials=trials, seed=seed, encoder=encoder, protocols=("one population",))  # fmt: skip
-        for row in table:
-            # the table's shares rise, ours fall
-            caught = tuple(row.caught[[0.05, 0.1, 0.25, 0.5, 1.0].index(s)] for s in SHARES)
-            rows.append(Row(f"MMD, one population, {label}", row.attack, caught, row.false_positives))
+        for twice, how in ((False, ""), (True, ", prompts may come twice")):
+            table = mmd_table({name: frame["prompt"].cast(pl.String).to_list()}, attacks, window=window, null=null,
+                              trials=trials, seed=seed, encoder=encoder, protocols=("one population",),
+                              reference=SIDE_A, twice=twice)  # fmt: skip
+            for row in table:
+                # the table's shares rise, ours fall
+                caught = tuple(row.caught[MMD_SHARES.index(s)] for s in SHARES)
+                rows.append(Row(f"MMD, one population, {label}{how}", row.attack, caught, row.false_positives))
     return rows

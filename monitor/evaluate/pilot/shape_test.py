@@ -30,28 +30,21 @@ class Row:
     false_positives: float | None = None
 
 
-def _strata(features: F64) -> I64:
+def strata_of(features: F64) -> I64:
+    """Stratum (m,) of kept share of windows."""
     return np.asarray(np.digitize(features[:, KEPT], RESIDUAL_EDGES), np.int64)
 
 
-def thresholds(model: ShapeModel, windows: Windows, side_a: bool) -> F64:
-    """The 1 - ``NOMINAL`` quantile of harmless scores by stratum of kept share; infinite without any.
+def limits_of(score: F64, strata: I64) -> F64:
+    """The 1 - ``NOMINAL`` quantile of harmless scores (m,) by stratum; infinite without any.
 
-    Windows too small to have a shape count as harmless scores below all others: they never alert.
+    Windows too small to tell (``nan``) count as harmless scores below all others: they never alert.
     """
-    null = windows.null(side_a)
-    score, strata = model.score(windows.features[null]), _strata(windows.features[null])
     low = np.where(np.isnan(score), -np.inf, score)
     return np.array([
         np.quantile(low[strata == k], 1 - NOMINAL, method="higher") if (strata == k).any() else np.inf
         for k in range(len(RESIDUAL_EDGES) + 1)
     ])  # fmt: skip
-
-
-def above(model: ShapeModel, features: F64, limits: F64) -> float:
-    """Share of windows that score above their stratum's limit; a window without a shape does not."""
-    score = model.score(features)
-    return float((score > limits[_strata(features)]).mean()) if len(features) else float("nan")
 
 
 def train(windows: Windows, sources: Sequence[str]) -> ShapeModel:
@@ -63,8 +56,14 @@ def train(windows: Windows, sources: Sequence[str]) -> ShapeModel:
 
 def judge(test: str, model: ShapeModel, windows: Windows, source: str, cells: Windows | None = None) -> Row:
     """A model on one source's windows of side B; ``cells`` instead of those of ``windows``."""
-    limits, new = thresholds(model, windows, side_a=False), thresholds(model, windows, side_a=True)
     of = windows if cells is None else cells
-    caught = tuple(above(model, of.features[of.cell(source, share)], limits) for share in SHARES)
-    null = windows.features[windows.null(side_a=False)]
-    return Row(test, source, caught, above(model, null, new))
+    return row_of(test, windows, model.score(windows.features), source, of, model.score(of.features))
+
+
+def row_of(test: str, windows: Windows, score: F64, source: str, cells: Windows, found: F64) -> Row:
+    """Any ``score`` of ``windows`` (m,), and ``found`` of ``cells``, against thresholds by stratum of kept share."""
+    strata, null = strata_of(windows.features), windows.null(side_a=False)
+    limits, new = (limits_of(score[of], strata[of]) for of in (null, windows.null(side_a=True)))
+    over = found > limits[strata_of(cells.features)]
+    caught = tuple(float(over[of].mean()) if (of := cells.cell(source, s)).any() else float("nan") for s in SHARES)
+    return Row(test, source, caught, float((score[null] > new[strata[null]]).mean()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -25,9 +25,15 @@ Change = Callable[[U8, np.random.Generator], U8]
 
 @dataclass(frozen=True)
 class Windows:
-    """m windows: their features (m, 13), and of which side, attack ("" for none), share and kind of tenant."""
+    """m windows: their features (m, 13), and of which side, attack ("" for none), share and kind of tenant.
+
+    ``rows`` are the bank's rows of each window's kept requests, ``scalars`` (k, 24) what they show: the bank's, unless
+    an evasion changed them.
+    """
 
     features: F64
+    rows: tuple[I64, ...]
+    scalars: tuple[U8, ...]
     side_a: Bools
     attack: tuple[str, ...]
     share: F64
@@ -51,22 +57,32 @@ def whole(bank: Bank, rows: I64) -> Bools:
     return most < max(HEAVY_LEAST, HEAVY_SHARE * len(rows))
 
 
-def sums(bank: Bank, rows: I64, scalars: U8 | None = None, wrapped: I64 | None = None) -> Sums:
-    """A window's sums; ``scalars`` instead of the bank's, ``wrapped`` places that a common wrapper makes heavy."""
+class Drawn(NamedTuple):
+    """A window: its sums, and the rows and scalars of its kept requests."""
+
+    sums: Sums
+    rows: I64
+    scalars: U8
+
+
+def drawn(bank: Bank, rows: I64, scalars: U8 | None = None, wrapped: I64 | None = None) -> Drawn:
+    """A window of ``rows``; ``scalars`` instead of the bank's, ``wrapped`` places that a common wrapper makes heavy."""
     kept = whole(bank, rows)
     if wrapped is not None:
         kept[wrapped] = False
     x = bank.scalars[rows] if scalars is None else scalars
-    return sums_of(x, bank.turn[rows] > 0, x, np.where(kept, np.uint8(WHOLE), np.uint8(0)))
+    added = sums_of(x, bank.turn[rows] > 0, x, np.where(kept, np.uint8(WHOLE), np.uint8(0)))
+    return Drawn(added, rows[kept], x[kept])
 
 
-def collect(jobs: Iterator[tuple[Sums, bool, str, float, int]]) -> Windows:
-    """Windows of (sums, side, attack, share, kind)."""
+def collect(jobs: Iterator[tuple[Drawn, bool, str, float, int]]) -> Windows:
+    """Windows of (what was drawn, side, attack, share, kind)."""
     done = list(jobs)
-    added = Sums(*(np.concatenate(column) for column in zip(*(s for s, *_ in done), strict=True)))
+    added = Sums(*(np.concatenate(column) for column in zip(*(d.sums for d, *_ in done), strict=True)))
     return Windows(
-        pool_from_sums(*added), np.array([d[1] for d in done]), tuple(d[2] for d in done),
-        np.array([d[3] for d in done]), np.array([d[4] for d in done], np.int64),
+        pool_from_sums(*added), tuple(d[0].rows for d in done), tuple(d[0].scalars for d in done),
+        np.array([d[1] for d in done]), tuple(d[2] for d in done), np.array([d[3] for d in done]),
+        np.array([d[4] for d in done], np.int64),
     )  # fmt: skip
 
 
@@ -76,18 +92,18 @@ def draw(
 ) -> Windows:  # fmt: skip
     """``null`` tenants of sides (A, B) and ``cells`` windows of each attack and share, kinds of tenant in turn."""
 
-    def jobs() -> Iterator[tuple[Sums, bool, str, float, int]]:
+    def jobs() -> Iterator[tuple[Drawn, bool, str, float, int]]:
         for side, side_a, count in zip(sides, (True, False), null, strict=True):
             for i in range(count):
                 kind = i % len(KINDS)
-                yield sums(bank, side.window(kind, size, rng)), side_a, "", 0.0, kind
+                yield drawn(bank, side.window(kind, size, rng)), side_a, "", 0.0, kind
             step("tenants")
         for attack in attacks:
             for side, side_a, count in zip(sides, (True, False), cells, strict=True):
                 for share in SHARES:
                     for i in range(count):
                         kind = i % len(KINDS)
-                        yield sums(bank, side.window(kind, size, rng, attack, share)), side_a, attack, share, kind
+                        yield drawn(bank, side.window(kind, size, rng, attack, share)), side_a, attack, share, kind
             step(attack)
 
     return collect(jobs())
@@ -111,17 +127,17 @@ def evading(
 ) -> Windows:
     """``count`` windows of each share on side B whose attacker evades: by ``change``, or (None) by a wrapper."""
 
-    def jobs() -> Iterator[tuple[Sums, bool, str, float, int]]:
+    def jobs() -> Iterator[tuple[Drawn, bool, str, float, int]]:
         for share in SHARES:
             for i in range(count):
                 rows = side.window(i % len(KINDS), size, rng, attack, share)
                 hostile = np.arange(len(rows) - round(size * share), len(rows))
                 if change is None:
-                    made = sums(bank, rows, wrapped=hostile)
+                    made = drawn(bank, rows, wrapped=hostile)
                 else:
                     scalars = bank.scalars[rows].copy()
                     scalars[hostile] = change(scalars[hostile], rng)
-                    made = sums(bank, rows, scalars)
+                    made = drawn(bank, rows, scalars)
                 yield made, False, attack, share, i % len(KINDS)
 
     return collect(jobs())
