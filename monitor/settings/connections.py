@@ -81,7 +81,7 @@ class KafkaSettings(Section):
     max_poll_interval_ms: Milliseconds = Field(default=300_000, description="Longest time between two polls.")
     max_poll_records: int = Field(default=10_000, ge=1, le=100_000, description="Most records of one poll.")
     max_partition_fetch_bytes: int = Field(
-        default=5 << 20, ge=1 << 16, le=1 << 28, description="Most bytes a partition a fetch."
+        default=1 << 20, ge=1 << 16, le=1 << 28, description="Most bytes a partition a fetch."
     )
     fetch_max_wait_ms: Milliseconds = Field(default=500, description="Longest time a broker waits for records to send.")
     request_timeout_ms: Milliseconds = Field(default=30_000, description="Longest wait for an answer of a broker.")

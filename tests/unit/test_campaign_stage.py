@@ -16,6 +16,7 @@ from monitor.campaigns import (
     CampaignStage,
     Candidates,
     StepBlob,
+    evidence,
     many_of_bytes,
     many_to_bytes,
 )
@@ -162,6 +163,18 @@ def test_order_and_partitions_change_nothing() -> None:
     assert groups_of(cut) == groups_of(whole)
     assert cut.rows.drop("subject").equals(whole.rows.drop("subject"))
     assert cut.rows["subject"].to_list() == whole.rows["subject"].to_list()
+
+
+def test_how_many_rows_are_looked_at_together_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    acts = people(300) + campaign(9) + campaign(7, "d", 800_000) + campaign(5, "e", 700_000)
+    whole, cuts = judged(acts), []
+    inner = evidence._cuts
+    monkeypatch.setattr(evidence, "ROWS_AT_ONCE", 8)
+    monkeypatch.setattr(evidence, "_cuts", lambda *arrays: cuts.append(inner(*arrays)) or cuts[-1])
+    cut = judged(acts)
+    assert max(map(len, cuts)) == 4
+    assert cut.rows.equals(whole.rows)
+    assert cut.findings == whole.findings
 
 
 def test_a_snapshot_goes_on_like_the_original() -> None:
