@@ -136,7 +136,8 @@ class Runner:
             self.checkpoint(self._next)
         if self.reloader is not None and self._reload_due(now):
             self._reload(now)
-        self._measure(now)
+        # a checkpoint may have waited for a broker that is away: readiness is to say so now, not after the next
+        self._measure(time.monotonic())
 
     def settle(self) -> None:
         """Take in the batch and the campaign steps that are under way: before partitions come or go, and the end."""

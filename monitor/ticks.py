@@ -32,6 +32,10 @@ nothing, and three absurd ones of different years do not add up."""
 _AHEAD_MOST = 64
 """Records beyond the jump that are remembered, newest first: a hostile stream must not make it long."""
 
+_STRETCH = 1_024
+"""Records that are looked at together, at first, where none of them jumps; twice as many each time. Where many do, the
+work stays linear."""
+
 _U64 = npt.NDArray[np.uint64]
 _I64 = npt.NDArray[np.int64]
 _Bools = npt.NDArray[np.bool_]
@@ -217,17 +221,31 @@ class TickStage:
     ) -> npt.NDArray[np.int64]:
         """The partition's running newest believed time at each record, that record included; -1 before the first."""
         clock = self._clocks.setdefault(partition, _Clock())
-        if clock.newest_ms >= 0 or trusted:
-            running: npt.NDArray[np.int64] = np.maximum.accumulate(np.concatenate(([clock.newest_ms], t)))
-            if trusted or not (clock.ahead or bool((t > running[:-1] + self.options.max_jump_ms).any())):
-                clock.newest_ms = int(running[-1])
-                clock.ahead.clear()
-                clock.run = 0
-                return running[1:]
         out = np.empty(len(t), np.int64)
-        for i, (ms, account) in enumerate(zip(t.tolist(), accounts.to_list(), strict=True)):
-            self._believe(clock, account, ms)
-            out[i] = clock.newest_ms
+        if trusted:
+            np.maximum.accumulate(np.maximum(t, clock.newest_ms), out=out)
+            clock.newest_ms = int(out[-1])
+            clock.ahead.clear()
+            clock.run = 0
+            return out
+        at, reach = 0, _STRETCH
+        while at < len(t):
+            if clock.newest_ms >= 0 and not clock.ahead:
+                some = t[at : at + reach]
+                running = np.maximum.accumulate(np.concatenate(([clock.newest_ms], some)))
+                beyond = some > running[:-1] + self.options.max_jump_ms
+                told = int(beyond.argmax()) if beyond.any() else len(some)
+                out[at : at + told] = running[1 : told + 1]
+                if told:
+                    clock.newest_ms, clock.run = int(running[told]), 0
+                at += told
+                if told == len(some):
+                    reach *= 2
+                    continue
+                reach = _STRETCH
+            self._believe(clock, accounts[at], int(t[at]))
+            out[at] = clock.newest_ms
+            at += 1
         return out
 
     def _believe(self, clock: _Clock, account: str, ms: int) -> None:

@@ -210,7 +210,7 @@ def _finish_numbers(data: npt.NDArray[np.uint8], cells: Cells, good: npt.NDArray
         text = pa.Array.from_buffers(pa.large_string(), len(rows), [None, pa.py_buffer(offsets), pa.py_buffer(out)])
         numbers = pl.Series(text, dtype=pl.String).cast(pl.Float64).to_numpy()
         cells.number[rows, f] = numbers
-        good[rows] = (numbers >= _LAYOUT.low[f]) & (numbers <= _LAYOUT.high[f])
+        good[rows] &= (numbers >= _LAYOUT.low[f]) & (numbers <= _LAYOUT.high[f])  # another column may have said no
 
 
 def _bitmap(known: npt.NDArray[np.bool_]) -> pa.Buffer | None:

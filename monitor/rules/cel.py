@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from itertools import product
 
 import polars as pl
 
 from .check import Checked, Column, ListValue, Scope, Typed, check, suggestion
+from .outcomes import ANYTHING, Spans, outcomes
 from .tokens import CelError
 
 __all__ = ["CelError", "Column", "Compiled", "ListValue", "Scope", "compile_cel", "suggestion"]
@@ -54,7 +54,11 @@ class Compiled:
 
     def can_fire(self, missing: frozenset[str]) -> bool:
         """Whether the condition can be true while the columns ``missing`` are null on every row."""
-        return True in _outcomes(self.tree, missing)
+        return self.may_hold(lambda column: None if column in missing else ANYTHING)
+
+    def may_hold(self, spans: Spans) -> bool:
+        """Whether the condition can be true of any row whose columns lie within ``spans``."""
+        return True in outcomes(self.tree, spans)
 
 
 def compile_cel(source: str, scope: Scope) -> tuple[Compiled | None, list[CelError]]:
@@ -181,42 +185,3 @@ def _balanced(terms: list[pl.Expr], join: Callable[[pl.Expr, pl.Expr], pl.Expr])
         pairs = [join(a, b) for a, b in zip(terms[::2], terms[1::2], strict=False)]
         terms = pairs + terms[len(pairs) * 2 :]
     return terms[0]
-
-
-_Outcome = bool | str | None
-_ANY_BOOL: frozenset[_Outcome] = frozenset((True, False, None))
-_ANY: frozenset[_Outcome] = frozenset(("value", None))
-_NULL: frozenset[_Outcome] = frozenset((None,))
-
-
-def _outcomes(node: Typed, missing: frozenset[str]) -> frozenset[_Outcome]:
-    """Which values a node may take, at most, where the columns ``missing`` are null."""
-    if node.op == "literal":
-        return frozenset((node.value,)) if isinstance(node.value, bool) else frozenset(("value",))
-    if node.op == "column":
-        if node.value in missing:
-            return _NULL
-        return _ANY_BOOL if node.kind == "bool" else _ANY
-    if node.op == "has":
-        return frozenset((False,)) if node.args[0].value in missing else frozenset((True, False))
-    parts = [_outcomes(a, missing) for a in node.args]
-    if node.op == "!":
-        return frozenset(None if v is None else not v for v in parts[0])
-    if node.op in ("&&", "||"):
-        decides = node.op == "||"
-        result = parts[0]
-        for part in parts[1:]:
-            result = frozenset(_kleene(a, b, decides) for a, b in product(result, part))
-        return result
-    if node.op == "?":
-        test, yes, no = parts
-        return (_NULL & test) | (yes if True in test else frozenset()) | (no if False in test else frozenset())
-    if _NULL in parts:
-        return _NULL
-    return _ANY_BOOL if node.kind == "bool" else _ANY
-
-
-def _kleene(a: _Outcome, b: _Outcome, decides: bool) -> _Outcome:
-    if decides in (a, b):
-        return decides
-    return None if None in (a, b) else not decides

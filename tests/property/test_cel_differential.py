@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from monitor.rules import syntax
 from monitor.rules.cel import Column, Scope, compile_cel
+from monitor.rules.outcomes import FrameSpans
 
 NUMBERS = ("d1", "d2", "i1", "i2")
 SCOPE = Scope({**{n: Column("number") for n in NUMBERS}, "s1": Column("string"), "s2": Column("string"),
@@ -90,14 +91,17 @@ def rows(null: bool) -> st.SearchStrategy[dict[str, Any]]:
     })  # fmt: skip
 
 
+def _frame(table: list[dict[str, Any]]) -> pl.DataFrame:
+    dtypes = {"s1": pl.String, "s2": pl.String, "b1": pl.Boolean, "b2": pl.Boolean}
+    return pl.DataFrame([
+        pl.Series(n, [r[n] for r in table], dtype=dtypes.get(n, pl.Float64), strict=False) for n in SCOPE.columns
+    ])  # fmt: skip
+
+
 def ours(source: str, table: list[dict[str, Any]]) -> list[bool | None]:
     compiled, errors = compile_cel(source, SCOPE)
     assert compiled is not None, (source, [e.message for e in errors])
-    dtypes = {"s1": pl.String, "s2": pl.String, "b1": pl.Boolean, "b2": pl.Boolean}
-    frame = pl.DataFrame([
-        pl.Series(n, [r[n] for r in table], dtype=dtypes.get(n, pl.Float64), strict=False) for n in SCOPE.columns
-    ])  # fmt: skip
-    return frame.lazy().select(compiled.expr.alias("r")).collect()["r"].to_list()
+    return _frame(table).lazy().select(compiled.expr.alias("r")).collect()["r"].to_list()
 
 
 @settings(max_examples=150, deadline=None)
@@ -195,6 +199,8 @@ def test_what_can_not_fire_never_does(source: str, missing: set[str], table: lis
     assert compiled is not None
     without = [{n: None if n in missing else v for n, v in row.items()} for row in table]
     if not compiled.can_fire(frozenset(missing)):
+        assert True not in ours(source, without)
+    if not compiled.may_hold(FrameSpans(_frame(without))):
         assert True not in ours(source, without)
 
 

@@ -143,6 +143,14 @@ def test_doubtful_records_are_left_to_the_struct(tail: bytes) -> None:
     both([record, json.dumps(GOOD).encode()])
 
 
+@pytest.mark.parametrize("more", [b'"latency_ms":1e3', b'"cost_usd":0.12345678901234567', b'"temperature":1e400'])
+def test_a_time_out_of_range_is_not_forgiven_for_another_number(more: bytes) -> None:
+    """Both need more digits than the kernel keeps and are read afterwards, field by field: one no is no."""
+    record = json.dumps(GOOD | {"ts": 0}).encode().replace(b'"ts": 0', b'"ts": 9223372036854775808, ' + more)
+    assert not is_plain(record)
+    both([record])
+
+
 def test_what_lies_behind_a_record_does_not_matter() -> None:
     """Every prefix of a record, next to every other: the reader must not look beyond its record's end."""
     record = json.dumps({**GOOD, "prompt": 'a\\u00e9"é漢', "tools": ["a"]}, ensure_ascii=False).encode()

@@ -9,6 +9,7 @@ import pytest
 
 from monitor.rules.cel import Column, Compiled, ListValue, Scope, compile_cel
 from monitor.rules.check import check
+from monitor.rules.outcomes import FrameSpans
 
 SCOPE = Scope(
     columns={
@@ -240,6 +241,29 @@ def test_the_names_used_are_told() -> None:
 )
 def test_whether_it_can_fire_without(source: str, missing: set[str], possible: bool) -> None:
     assert compiled(source).can_fire(frozenset(missing)) is possible
+
+
+@pytest.mark.parametrize(
+    ("source", "possible"),
+    [
+        ("few >= 3.0", True), ("few > 3.0", False), ("few < 1.0", False), ("few <= 1.0", True), ("2.0 < few", True),
+        ("few + 1.0 >= 4.0", True), ("few - none >= 9.0", False), ("few > 5.0 || few > 2.0", True),
+        ("!(few > 5.0)", True), ("!(few > 0.5)", False), ("none > 0.0", False), ("nan > 0.0", False),
+        ("endless > 9.0", True), ("endless - endless > 9.0", True), ("few > endless", True), ("-few >= -1.0", True),
+        ("-few > -1.0", False), ("few > 2.5 && none > 0.0", False), ("has(none)", False), ("abs(few) > 9.0", True),
+        ("few == 9.0", True),
+    ],
+)  # fmt: skip
+def test_whether_it_can_hold_on_any_of_some_rows(source: str, possible: bool) -> None:
+    """``few`` is 1 to 3. Where it is not told apart it may hold: only what cannot is left out."""
+    rows = pl.DataFrame(
+        {"few": [1.0, None, 3.0], "none": [None] * 3, "nan": [math.nan] * 3, "endless": [1.0, -math.inf, math.inf]},
+        schema=dict.fromkeys(("few", "none", "nan", "endless"), pl.Float64),
+    )
+    made, errors = compile_cel(source, Scope({name: Column("number") for name in rows.columns}))
+    assert made is not None, errors
+    assert made.may_hold(FrameSpans(rows)) is possible
+    assert possible or True not in rows.select(made.expr.alias("r"))["r"].to_list()
 
 
 @pytest.mark.parametrize(
