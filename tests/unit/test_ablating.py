@@ -1,4 +1,4 @@
-"""The campaign steps alone say what a whole run says of campaigns, and taking out of a blob is taking out of the log."""
+"""The campaign steps alone say what a whole run says of campaigns; taking out of a blob is taking out of the log."""
 
 from __future__ import annotations
 
