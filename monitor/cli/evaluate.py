@@ -20,7 +20,7 @@ from .drill_live import PORT, drill_live
 from .fitted import show
 
 if TYPE_CHECKING:
-    from ..evaluate.suite import SuiteReport
+    from ..evaluate.suite import Backtest, SuiteReport
     from ..offline import Detector
 
 LogOption = Annotated[list[Path] | None, typer.Option("--log", metavar="LOG...", help="Request logs (contract 1).")]
@@ -63,7 +63,8 @@ def evaluate(
     runs: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated: only these runs of a suite, by name or first word (detector, mix, text, baselines)."
+            help="Comma-separated: only these runs of a suite, by name or first word (detector, mix, text, baselines); "
+            "'campaign steps': these alone, with kinds of link or text taken out."
         ),
     ] = None,
     accounts: Annotated[int | None, typer.Option(min=1_000, help="Ordinary accounts of nightly; a million.")] = None,
@@ -148,7 +149,7 @@ def evaluate(
         with _folder(work) as folder, _steps(suite, quiet) as progress:
             made = run_suite(
                 suite, detector, folder, seeds=seeds, first_seed=first_seed, processes=processes or os.cpu_count() or 1,
-                with_baselines=baselines, switched_off=_switched_off(detector), semi_real=real,
+                with_baselines=baselines, switched_off=_variants(detector, _words(runs)), semi_real=real,
                 runs=_words(runs), keep=work is not None, stamp=detector.stamp() if work is not None else "",
                 spread=spread, progress=progress,
             )  # fmt: skip
@@ -278,9 +279,16 @@ def _detector(config: Path | None, rules: Path | None) -> Detector:
     return Detector(settings, rules)
 
 
-def _switched_off(detector: Detector) -> dict[str, Detector]:
-    """The detector with one part off, by name; a part that the settings leave off already is left out."""
-    off = {}
+def _variants(detector: Detector, runs: list[str]) -> dict[str, Backtest]:
+    """The detector with one part off, by name; a part that the settings leave off already is left out.
+
+    And the campaign steps alone, where they are asked for.
+    """
+    from .. import ablating
+
+    off: dict[str, Backtest] = {}
+    if any(word.startswith(ablating.NAME) for word in runs):
+        off |= ablating.variants(detector)
     if detector.settings.score.anomaly.enabled:
         off["anomaly off"] = detector.without("score", "anomaly", "enabled")
     if detector.settings.score.classifier.model_dir is not None:
