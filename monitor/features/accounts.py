@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from monitor.features.kernel import EXEMPLAR_BYTES, EXEMPLARS, MINHASH_BYTES, MODELS, RING, TOTALS, Accounts
+from monitor.features.pages import PAGE, Pages
 from monitor.features.recent import OPINIONS
+from monitor.features.shapes import EXEMPLAR_BYTES, EXEMPLARS, MINHASH_BYTES, MODELS, RING, TOTALS, Accounts, Rings
 from monitor.vectors import SET_SIZE
 
 _FIRST = 1024
@@ -40,17 +41,16 @@ class AccountTable:
             tick_n=np.zeros((n, ticks_a_minute), np.int32),
             ring_at=np.zeros(n, np.uint8),
             ring_exact=np.zeros((n, RING), np.uint64),
-            ring_minhash=np.zeros((n, RING, MINHASH_BYTES), np.uint8),
             exemplar_day=np.full((n, EXEMPLARS), -1, np.int32),
             exemplar_key=np.zeros((n, EXEMPLARS), np.uint64),
             exemplar_id=np.zeros((n, EXEMPLARS, EXEMPLAR_BYTES), np.uint8),
             models=np.full((n, MODELS), -1, np.int16),
-            recent=np.zeros((n, SET_SIZE, width), np.uint8),
             recent_n=np.zeros(n, np.int64),
             judged_n=np.full(n, -1, np.int64),
             judged_ms=np.full(n, -1, np.int64),
             opinion=np.full((n, OPINIONS), np.nan, np.float32),
         )
+        self.recent, self.minhash = Pages(SET_SIZE, width, n), Pages(RING, MINHASH_BYTES, n)
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -63,7 +63,15 @@ class AccountTable:
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays."""
-        return sum(a.nbytes for a in self.arrays)
+        return sum(a.nbytes for a in self.arrays) + self.recent.nbytes + self.minhash.nbytes
+
+    def rings(self, slots: npt.NDArray[np.int32]) -> Rings:
+        """The pages as kernels take them, with room for one more entry of each of these slots."""
+        # an account's new entries begin at most one page that they do not fill
+        more = len(slots) // PAGE + len(np.unique(slots))
+        for pages in (self.recent, self.minhash):
+            pages.reserve(more)
+        return Rings(self.recent.view(), self.minhash.view())
 
     def find(self, partition: int, subject: str) -> int | None:
         """The slot of a subject, if it has one."""
@@ -105,7 +113,10 @@ class AccountTable:
 
     def release(self, slots: Iterable[int]) -> None:
         """Give slots back. The caller has unlinked their panes."""
-        for slot in slots:
+        gone = list(slots)
+        for pages in (self.recent, self.minhash):
+            pages.release(np.array(gone, np.int32))
+        for slot in gone:
             name = self._names[slot]
             if name is not None:
                 del self._slots[int(self.arrays.partition[slot]), name]
@@ -139,6 +150,8 @@ class AccountTable:
             if field in _UNKNOWN:
                 array[old:] = -1
         self.arrays.opinion[old:] = np.nan
+        for pages in (self.recent, self.minhash):
+            pages.fit(new)
 
 
 _UNKNOWN = frozenset(

@@ -20,7 +20,10 @@ from monitor.features import expressions, state
 from monitor.features.accounts import AccountTable
 from monitor.features.blobs import BlobTable
 from monitor.features.catalogue import ACCOUNT_FEATURES
-from monitor.features.kernel import (
+from monitor.features.kernel import fold
+from monitor.features.panes import minute_hour_day, unlink
+from monitor.features.recent import carried, set_column
+from monitor.features.shapes import (
     EXEMPLAR_BYTES,
     EXEMPLARS,
     MINHASH_BYTES,
@@ -30,10 +33,7 @@ from monitor.features.kernel import (
     Events,
     Sums,
     Windows,
-    fold,
 )
-from monitor.features.panes import minute_hour_day, unlink
-from monitor.features.recent import carried, set_column
 from monitor.features.strings import fixed_bytes, stable_hash
 from monitor.jit import warmup
 from monitor.records import EVENT_SCHEMA, REQUEST_SET, ROW_KEYS
@@ -133,8 +133,9 @@ class FeatureEngine:
         out = self._windows(len(events))
         sizes = np.array([self.minute.size, self.hour.size, self.day.size], np.int64)
         rows = fold(
-            columns, self.accounts.arrays, self.minute.view(), self.hour.view(), self.day.view(), sizes,
-            self._columns, self._tick_ms, self._idle_ms, self._of_day, self._of_week, out,
+            columns, self.accounts.arrays, self.accounts.rings(slots),
+            self.minute.view(), self.hour.view(), self.day.view(), sizes, self._columns,
+            self._tick_ms, self._idle_ms, self._of_day, self._of_week, out,
         )  # fmt: skip
         self.minute.size, self.hour.size, self.day.size = sizes.tolist()
         self._last = _Last.of(out, rows)
@@ -174,10 +175,8 @@ class FeatureEngine:
         slot = self.accounts.find(partition, subject)
         if slot is None:
             return np.zeros((0, self._vectors.width), np.uint8)
-        a = self.accounts.arrays
-        n = int(a.recent_n[slot])
-        last: npt.NDArray[np.uint8] = a.recent[slot, np.arange(max(n - SET_SIZE, 0), n) % SET_SIZE]
-        return last
+        n = int(self.accounts.arrays.recent_n[slot])
+        return self.accounts.recent.entries(slot, np.arange(max(n - SET_SIZE, 0), n) % SET_SIZE)
 
     @property
     def nbytes(self) -> int:

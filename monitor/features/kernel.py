@@ -7,148 +7,34 @@ panes. Everything is an integer; whatever is derived from it is a Polars express
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import numpy.typing as npt
 
 from monitor.features.aggregates import TEMPLATE_BUCKETS as BUCKETS
-from monitor.features.frozen import thaw
+from monitor.features.pages import PAGE, give_back, page_of
 from monitor.features.panes import INT32_MAX, LevelView, find_or_begin, unlink
 from monitor.features.recent import judge, remember
+from monitor.features.shapes import (
+    EXEMPLAR_BYTES,
+    EXEMPLARS,
+    MINHASH_BYTES,
+    MODELS,
+    NEAR_BINS,
+    RING,
+    TOTALS,
+    Accounts,
+    Columns,
+    Events,
+    Rings,
+    Sums,
+    Windows,
+)
+from monitor.features.windows import window
 from monitor.jit import njit
-
-RING = 32
-"""First turns remembered per account, for repeats."""
-MINHASH_BYTES = 16
-"""Bins compared for a near repeat, out of the sketch's 64."""
-NEAR_BINS = 10
-"""Equal bins of 16 that make a near repeat: unrelated prompts agree in 0.5 of 16 by chance (8 bits a bin plus a
-Jaccard similarity of 0.03), two fillings of one template in 10 or more from a similarity of about 0.6."""
-EXEMPLARS = 8
-EXEMPLAR_BYTES = 40
-MODELS = 8
-TOTALS = 5
-NO_PANE = -1
-
-
-class Accounts(NamedTuple):
-    """Per-account arrays, indexed by slot [accounts, ...]."""
-
-    partition: npt.NDArray[np.int32]
-    first_ms: npt.NDArray[np.int64]
-    last_ms: npt.NDArray[np.int64]
-    created_ms: npt.NDArray[np.int64]
-    dirty: npt.NDArray[np.uint8]
-    totals: npt.NDArray[np.int64]
-    tick_at: npt.NDArray[np.int64]
-    tick_n: npt.NDArray[np.int32]
-    ring_at: npt.NDArray[np.uint8]
-    ring_exact: npt.NDArray[np.uint64]
-    ring_minhash: npt.NDArray[np.uint8]
-    exemplar_day: npt.NDArray[np.int32]
-    exemplar_key: npt.NDArray[np.uint64]
-    exemplar_id: npt.NDArray[np.uint8]
-    models: npt.NDArray[np.int16]
-    recent: npt.NDArray[np.uint8]
-    recent_n: npt.NDArray[np.int64]
-    judged_n: npt.NDArray[np.int64]
-    judged_ms: npt.NDArray[np.int64]
-    opinion: npt.NDArray[np.float32]
-
-
-class Events(NamedTuple):
-    """Sorted events of closed ticks [events, ...]."""
-
-    slot: npt.NDArray[np.int32]
-    tick: npt.NDArray[np.int64]
-    t_ms: npt.NDArray[np.int64]
-    created_ms: npt.NDArray[np.int64]
-    narrow: npt.NDArray[np.int32]
-    wide: npt.NDArray[np.int64]
-    bits: npt.NDArray[np.uint64]
-    first: npt.NDArray[np.uint8]
-    exact: npt.NDArray[np.uint64]
-    minhash: npt.NDArray[np.uint8]
-    opening: npt.NDArray[np.uint64]
-    closing: npt.NDArray[np.uint64]
-    key: npt.NDArray[np.uint64]
-    request_id: npt.NDArray[np.uint8]
-    model: npt.NDArray[np.int16]
-    vector: npt.NDArray[np.uint8]
-
-
-class Columns(NamedTuple):
-    """Where the kernel finds the columns it treats by name."""
-
-    n: int
-    batch: int
-    template: int
-    model: int
-    gap_n: int
-    gap: int
-    first: int
-    exact: int
-    near: int
-    gap2: int
-    bits_models: int
-    day_narrow: int
-    day_wide: int
-    day_bits: int
-    minute_narrow: int
-    minute_wide: int
-    novelty: int
-    vector_gap: int
-
-
-class Sums(NamedTuple):
-    """Sums over a window's panes [columns], in the layout of one level."""
-
-    narrow: npt.NDArray[np.int64]
-    wide: npt.NDArray[np.int64]
-    bits: npt.NDArray[np.uint64]
-    hours: npt.NDArray[np.int64]
-
-    @classmethod
-    def empty(cls, narrow: int, wide: int, bits: int, hours: int) -> Sums:
-        """Room for so many columns."""
-        return cls(
-            np.zeros(narrow, np.int64), np.zeros(wide, np.int64), np.zeros(bits, np.uint64), np.zeros(hours, np.int64)
-        )
-
-
-class Windows(NamedTuple):
-    """What the windows hold [columns, rows]; see :func:`fold`."""
-
-    slot: npt.NDArray[np.int32]
-    tick: npt.NDArray[np.int64]
-    t_ms: npt.NDArray[np.int64]
-    minute: npt.NDArray[np.int64]
-    hour_narrow: npt.NDArray[np.int64]
-    hour_wide: npt.NDArray[np.int64]
-    hour_peak: npt.NDArray[np.int64]
-    day_narrow: npt.NDArray[np.int64]
-    day_wide: npt.NDArray[np.int64]
-    day_bits: npt.NDArray[np.uint64]
-    day_hours: npt.NDArray[np.int64]
-    past_narrow: npt.NDArray[np.int64]
-    past_wide: npt.NDArray[np.int64]
-    past_days: npt.NDArray[np.int64]
-    week_n: npt.NDArray[np.int64]
-    week_output: npt.NDArray[np.int64]
-    week_bits: npt.NDArray[np.uint64]
-    week_hours: npt.NDArray[np.int64]
-    totals: npt.NDArray[np.int64]
-    exemplar_key: npt.NDArray[np.uint64]
-    exemplar_id: npt.NDArray[np.uint8]
-    models: npt.NDArray[np.int16]
-    set_end: npt.NDArray[np.int64]
-    due: npt.NDArray[np.uint8]
-    sets: npt.NDArray[np.uint8]
 
 
 @njit
-def _reset(s: int, accounts: Accounts, minute: LevelView, hour: LevelView, day: LevelView) -> None:
+def _reset(s: int, accounts: Accounts, rings: Rings, minute: LevelView, hour: LevelView, day: LevelView) -> None:
     """Start account ``s`` afresh: it is new, or it was silent for longer than any window."""
     accounts.first_ms[s] = -1
     accounts.last_ms[s] = -1
@@ -160,8 +46,6 @@ def _reset(s: int, accounts: Accounts, minute: LevelView, hour: LevelView, day: 
         accounts.tick_n[s, c] = 0
     for c in range(RING):
         accounts.ring_exact[s, c] = 0
-        for b in range(MINHASH_BYTES):
-            accounts.ring_minhash[s, c, b] = 0
     for c in range(EXEMPLARS):
         accounts.exemplar_day[s, c] = -1
         accounts.exemplar_key[s, c] = 0
@@ -169,7 +53,8 @@ def _reset(s: int, accounts: Accounts, minute: LevelView, hour: LevelView, day: 
             accounts.exemplar_id[s, c, b] = 0
     for c in range(MODELS):
         accounts.models[s, c] = -1
-    # What lies in `recent` is not looked at beyond `recent_n`.
+    give_back(s, rings.recent)
+    give_back(s, rings.minhash)
     accounts.recent_n[s] = 0
     accounts.judged_n[s] = -1
     accounts.judged_ms[s] = -1
@@ -181,7 +66,9 @@ def _reset(s: int, accounts: Accounts, minute: LevelView, hour: LevelView, day: 
 
 
 @njit
-def _remember_first_turn(s: int, exact: np.uint64, minhash: npt.NDArray[np.uint8], accounts: Accounts) -> int:
+def _remember_first_turn(
+    s: int, exact: np.uint64, minhash: npt.NDArray[np.uint8], accounts: Accounts, rings: Rings
+) -> int:
     """0 new, 1 equal to one of the last first turns, 2 near one; the turn itself is remembered."""
     found = 0
     for j in range(RING):
@@ -193,15 +80,17 @@ def _remember_first_turn(s: int, exact: np.uint64, minhash: npt.NDArray[np.uint8
             break
         if found == 0:
             same = 0
+            page = page_of(s, j, rings.minhash)
             for b in range(MINHASH_BYTES):
-                if accounts.ring_minhash[s, j, b] == minhash[b]:
+                if rings.minhash.data[page, j % PAGE, b] == minhash[b]:
                     same += 1
             if same >= NEAR_BINS:
                 found = 2
-    at = accounts.ring_at[s]
+    at = int(accounts.ring_at[s])
     accounts.ring_exact[s, at] = exact
+    page = page_of(s, at, rings.minhash)
     for b in range(MINHASH_BYTES):
-        accounts.ring_minhash[s, at, b] = minhash[b]
+        rings.minhash.data[page, at % PAGE, b] = minhash[b]
     accounts.ring_at[s] = (at + 1) % RING
     return found
 
@@ -265,136 +154,10 @@ def _add(
 
 
 @njit
-def _clear(sums: Sums) -> None:
-    for c in range(len(sums.narrow)):
-        sums.narrow[c] = 0
-    for c in range(len(sums.wide)):
-        sums.wide[c] = 0
-    for c in range(len(sums.bits)):
-        sums.bits[c] = 0
-    for c in range(len(sums.hours)):
-        sums.hours[c] = 0
-
-
-@njit
-def _add_pane(p: int, level: LevelView, sums: Sums) -> None:
-    for c in range(level.narrow.shape[1]):
-        sums.narrow[c] += level.narrow[p, c]
-    for c in range(level.wide.shape[1]):
-        sums.wide[c] += level.wide[p, c]
-    for c in range(level.bits.shape[1]):
-        sums.bits[c] |= level.bits[p, c]
-    for c in range(level.hours.shape[1]):
-        sums.hours[c] += level.hours[p, c]
-
-
-@njit
-def _add_frozen(p: int, after: int, level: LevelView, sums: Sums) -> int:
-    """Add the frozen panes from ``p`` of a chain on that are later than ``after``; returns how many."""
-    n = int(np.int64(0))
-    while p <= -2:
-        f = -2 - p
-        if level.frozen_time[f] <= after:
-            break
-        thaw(level.frozen_start[f], level.frozen, sums.narrow, sums.wide, sums.bits, sums.hours)
-        n += 1
-        p = level.frozen_prev[f]
-    return n
-
-
-@njit
-def _window(
-    r: int,
-    s: int,
-    tick_ms: int,
-    ticks_a_minute: int,
-    k: int,
-    accounts: Accounts,
-    minute: LevelView,
-    hour: LevelView,
-    day: LevelView,
-    cols: Columns,
-    of_day: Sums,
-    of_week: Sums,
-    out: Windows,
-) -> None:
-    """Sum the windows of account ``s`` that end with tick ``k`` into row ``r``. ``of_day`` and ``of_week`` are room."""
-    start = k * tick_ms
-    last_minute = 0
-    for j in range(ticks_a_minute):
-        last_minute += accounts.tick_n[s, j]
-    out.minute[r] = last_minute
-
-    t = start // 60_000
-    peak = 0
-    p = minute.head[s]
-    while p >= 0 and minute.time[p] > t - 60:
-        for c in range(cols.minute_narrow):
-            out.hour_narrow[c, r] += minute.narrow[p, c]
-        for c in range(cols.minute_wide):
-            out.hour_wide[c, r] += minute.wide[p, c]
-        peak = max(peak, minute.narrow[p, cols.n])
-        p = minute.prev[p]
-    out.hour_peak[r] = peak
-
-    # Columns of a row lie far apart in `out`: sums are made here and written once.
-    _clear(of_day)
-    t = start // 3_600_000
-    active = 0
-    p = hour.head[s]
-    while p >= 0 and hour.time[p] > t - 24:
-        _add_pane(p, hour, of_day)
-        active += 1
-        p = hour.prev[p]
-    active += _add_frozen(p, t - 24, hour, of_day)
-    for c in range(len(of_day.narrow)):
-        out.day_narrow[c, r] = of_day.narrow[c]
-    for c in range(len(of_day.wide)):
-        out.day_wide[c, r] = of_day.wide[c]
-    for c in range(len(of_day.bits)):
-        out.day_bits[c, r] = of_day.bits[c]
-    out.day_hours[r] = active
-
-    _clear(of_week)
-    t = start // 86_400_000
-    first_day = accounts.first_ms[s] // 86_400_000
-    out.past_days[r] = min(max(t - first_day, 0), 6)
-    p = day.head[s]
-    today = NO_PANE
-    if p >= 0 and day.time[p] >= t:
-        today = p
-        p = day.prev[p]
-    while p >= 0 and day.time[p] > t - 7:
-        _add_pane(p, day, of_week)
-        p = day.prev[p]
-    _add_frozen(p, t - 7, day, of_week)
-    for c in range(cols.day_narrow):
-        out.past_narrow[c, r] = of_week.narrow[c]
-    for c in range(cols.day_wide):
-        out.past_wide[c, r] = of_week.wide[c]
-    if today >= 0:
-        _add_pane(today, day, of_week)
-    out.week_n[r] = of_week.narrow[cols.n]
-    out.week_output[r] = of_week.wide[1]
-    for c in range(len(of_week.bits)):
-        out.week_bits[c, r] = of_week.bits[c]
-    for c in range(24):
-        out.week_hours[c, r] = of_week.hours[c]
-    for c in range(TOTALS):
-        out.totals[c, r] = accounts.totals[s, c]
-    # As they are at this tick: an alert must not depend on what else the batch holds.
-    for c in range(EXEMPLARS):
-        out.exemplar_key[r, c] = accounts.exemplar_key[s, c]
-        for b in range(EXEMPLAR_BYTES):
-            out.exemplar_id[r, c, b] = accounts.exemplar_id[s, c, b]
-    for c in range(MODELS):
-        out.models[r, c] = accounts.models[s, c]
-
-
-@njit
 def fold(
     events: Events,
     accounts: Accounts,
+    rings: Rings,
     minute: LevelView,
     hour: LevelView,
     day: LevelView,
@@ -424,7 +187,7 @@ def fold(
         s = int(events.slot[i])
         k = int(events.tick[i])
         if accounts.last_ms[s] < 0 or k * tick_ms - accounts.last_ms[s] > idle_ms:
-            _reset(s, accounts, minute, hour, day)
+            _reset(s, accounts, rings, minute, hour, day)
             accounts.first_ms[s] = k * tick_ms
         accounts.dirty[s] = 1
         for c in range(len(narrow)):
@@ -458,12 +221,12 @@ def fold(
                 accounts.created_ms[s] = events.created_ms[i]
             found = -1
             if events.first[i]:
-                found = _remember_first_turn(s, events.exact[i], events.minhash[i], accounts)
+                found = _remember_first_turn(s, events.exact[i], events.minhash[i], accounts, rings)
                 narrow[cols.first] += 1
                 narrow[cols.exact] += found == 1
                 narrow[cols.near] += found == 2
             remember(
-                s, events.vector[i], found, int(gap), cols.novelty, cols.vector_gap, accounts.recent, accounts.recent_n
+                s, events.vector[i], found, int(gap), cols.novelty, cols.vector_gap, rings.recent, accounts.recent_n
             )
             if events.request_id[i, 0] != 0:
                 _remember_example(s, k * tick_ms // 86_400_000, events.key[i], events.request_id[i], accounts)
@@ -494,9 +257,9 @@ def fold(
         out.slot[r] = s
         out.tick[r] = k
         out.t_ms[r] = events.t_ms[i - 1]
-        _window(r, s, tick_ms, ticks_a_minute, k, accounts, minute, hour, day, cols, of_day, of_week, out)
+        window(r, s, tick_ms, ticks_a_minute, k, accounts, minute, hour, day, cols, of_day, of_week, out)
         judge(
-            r, s, tick_ms, k, accounts.recent, accounts.recent_n, accounts.judged_n, accounts.judged_ms,
+            r, s, tick_ms, k, rings.recent, accounts.recent_n, accounts.judged_n, accounts.judged_ms,
             out.set_end, out.due, out.sets,
         )  # fmt: skip
         r += 1

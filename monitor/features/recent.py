@@ -10,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from monitor.features.pages import PAGE, PagesView, page_of
 from monitor.jit import njit
 from monitor.vectors import REPEAT_CODES, SET_SIZE
 
@@ -30,13 +31,14 @@ DUE, STANDS = 2, 1
 
 @njit
 def remember(
-    s: int, vector: U8, found: int, gap: int, novelty_at: int, gap_at: int, recent: U8, recent_n: I64
+    s: int, vector: U8, found: int, gap: int, novelty_at: int, gap_at: int, recent: PagesView, recent_n: I64
 ) -> None:
     """Keep a request's vector with the two bytes that the account's past gives: ``found`` 0 new, 1 equal, 2 near
     (-1: no first turn); ``gap`` in eighths of log2 ms (-1: not known)."""
     at = recent_n[s] % SET_SIZE
+    page, at = page_of(s, at, recent), at % PAGE
     for b in range(len(vector)):
-        recent[s, at, b] = vector[b]
+        recent.data[page, at, b] = vector[b]
     novelty = 0
     if found == 0:
         novelty = NEW
@@ -44,14 +46,14 @@ def remember(
         novelty = EQUAL
     elif found == 2:
         novelty = NEAR
-    recent[s, at, novelty_at] = novelty
-    recent[s, at, gap_at] = min(gap + 1, 255)
+    recent.data[page, at, novelty_at] = novelty
+    recent.data[page, at, gap_at] = min(gap + 1, 255)
     recent_n[s] += 1
 
 
 @njit
 def judge(
-    r: int, s: int, tick_ms: int, k: int, recent: U8, recent_n: I64, judged_n: I64, judged_ms: I64,
+    r: int, s: int, tick_ms: int, k: int, recent: PagesView, recent_n: I64, judged_n: I64, judged_ms: I64,
     set_end: I64, due: U8, sets: U8,
 ) -> None:  # fmt: skip
     """Row ``r`` ends tick ``k`` of account ``s``: if it is due, append its last requests to ``sets``, oldest first.
@@ -64,9 +66,10 @@ def judge(
     late = k * tick_ms - judged_ms[s] >= JUDGED_AFTER_MS
     if n >= JUDGED_FROM and (seen < 0 or n // JUDGED_EVERY != seen // JUDGED_EVERY or late):
         for j in range(max(n - SET_SIZE, 0), n):
-            for b in range(recent.shape[2]):
-                sets[end + b] = recent[s, j % SET_SIZE, b]
-            end += recent.shape[2]
+            page = page_of(s, j % SET_SIZE, recent)
+            for b in range(recent.data.shape[2]):
+                sets[end + b] = recent.data[page, j % PAGE, b]
+            end += recent.data.shape[2]
         due[r] = DUE
         judged_n[s] = n
         judged_ms[s] = k * tick_ms

@@ -14,8 +14,8 @@ import polars as pl
 
 from monitor.arrays import StateUnreadable, pack, unpack
 from monitor.features.frozen import gather, sound, thaw
-from monitor.features.kernel import Accounts
 from monitor.features.panes import INT32_MAX, Level, LevelView, find_or_begin, unlink
+from monitor.features.shapes import Accounts
 from monitor.jit import njit
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ KIND, VERSION = "features", 4
 _LEVELS = ("minute", "hour", "day")
 _PANE_FIELDS = ("time", "narrow", "wide", "bits", "hours")
 _FROZEN_FIELDS = ("account", "time", "length", "data")
+_RINGS = ("recent", "minhash")
 _SKIPPED = ("partition", "dirty")
 
 
@@ -38,6 +39,8 @@ def dump(engine: FeatureEngine, partition: int, *, full: bool) -> bytes:
         f"account.{name}": getattr(accounts, name)[slots] for name in Accounts._fields if name not in _SKIPPED
     }
     accounts.dirty[slots] = 0
+    for name in _RINGS:
+        arrays.update({f"{name}.{f}": a for f, a in getattr(engine.accounts, name).dump(slots).items()})
     # -1 for slots outside, so that panes of accounts that are not written are not either
     index = np.full(engine.accounts.capacity, -1, np.int64)
     index[slots] = np.arange(len(slots))
@@ -71,6 +74,8 @@ def load(engine: FeatureEngine, partition: int, blob: bytes) -> None:
         numbers = np.array([engine.model_id(m) for m in values["models"]] + [-1], np.int16)
         accounts.models[slots] = numbers[arrays["account.models"]]
         accounts.dirty[slots] = 0
+        for name in _RINGS:
+            getattr(engine.accounts, name).load(slots, {f: arrays[f"{name}.{f}"] for f in ("has", "data")})
         engine.make_room(0)
         for name in _LEVELS:
             level = getattr(engine, name)
