@@ -9,8 +9,10 @@ import pytest
 
 from monitor.ablating import NAME, RUNS, StepsAlone, blobs_of, variants, without
 from monitor.campaigns import StepBlob
+from monitor.cli.evaluate import _variants
 from monitor.evaluate.ablation import GROUPS, rewrite
 from monitor.evaluate.ablation import without as without_fields
+from monitor.evaluate.suite import jobs_of
 from monitor.offline import Detector
 from monitor.settings import load_settings
 from monitor.simulate import api
@@ -82,3 +84,11 @@ def test_text_is_taken_out_whole(whole: list[StepBlob]) -> None:
     bare = pl.concat([without(b, GROUPS["metadata only"]).accounts for b in whole])
     assert pl.concat([b.accounts for b in whole])["n_text"].sum() > 0
     assert bare.select("n_text", "n_harvest", "question", "lex_reasoning").sum().row(0) == (0, 0, 0, 0)
+
+
+def test_a_suite_that_is_asked_for_them_runs_them_and_nothing_else(detector: Detector, tmp_path: Path) -> None:
+    off = _variants(detector, [NAME])
+    jobs = jobs_of("standard", [3], tmp_path, detector, switched_off=off, runs=[NAME])
+    assert [job.name for job in jobs] == list(variants(detector))
+    assert all(job.backtest == off[job.name] for job in jobs)
+    assert not any(name.startswith(NAME) for name in _variants(detector, ["detector"]))
