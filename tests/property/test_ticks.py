@@ -160,6 +160,12 @@ def test_the_brokers_own_time_needs_no_agreement() -> None:
     assert play(events, trusted=True).watermarks == {0: T0 + 5 * DAY - OPTIONS.lateness_ms}
 
 
+def test_a_watermark_in_1970_forgets_what_came_before_it() -> None:
+    """Hypothesis found it: of eight in a row that agree on nothing else, the earliest counts."""
+    rows: list[tuple[int, str, object, int, int, bool]] = [(0, "a", 0, 0, 0, False)] * 7
+    check_oracle(_stream([*rows[:3], (0, "a", (0,), 0, 0, False), *rows[3:], (0, "b", (0,), 0, 0, False), *rows[:2]]))
+
+
 def test_sparse_traffic_goes_on() -> None:
     """One account that calls every two hours is beyond the jump each time: its ticks still close."""
     events = [Event(0, "a", T0 + i * 2 * HOUR, i) for i in range(60)]
