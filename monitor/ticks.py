@@ -255,7 +255,8 @@ class TickStage:
             clock.run = 0
             if clock.ahead:
                 now = clock.newest_ms
-                clock.ahead = [a for a in clock.ahead if a[1] > now + jump and a[2] >= now - jump]
+                floor = max(now - jump, 0)  # in 1970 too: what came before there was a watermark (-1) is forgotten
+                clock.ahead = [a for a in clock.ahead if a[1] > now + jump and a[2] >= floor]
             return
         clock.ahead = [*clock.ahead[-_AHEAD_MOST + 1 :], (account, ms, clock.newest_ms)]
         clock.run += 1

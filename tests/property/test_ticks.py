@@ -160,6 +160,13 @@ def test_the_brokers_own_time_needs_no_agreement() -> None:
     assert play(events, trusted=True).watermarks == {0: T0 + 5 * DAY - OPTIONS.lateness_ms}
 
 
+def test_a_watermark_in_1970_forgets_what_came_before_it() -> None:
+    """Hypothesis found it: eight of one account in a row are believed, and the earliest of them is of 1970."""
+    usual, absurd = Event(0, "a", T0, 0, 0), Event(0, "a", 0, 0, 0)
+    others = [Event(0, "b", T0, 0, 0), absurd, Event(0, "c", T0, 0, 0)]
+    check_oracle([usual, usual, usual, absurd, usual, usual, usual, *others])
+
+
 def test_sparse_traffic_goes_on() -> None:
     """One account that calls every two hours is beyond the jump each time: its ticks still close."""
     events = [Event(0, "a", T0 + i * 2 * HOUR, i) for i in range(60)]
