@@ -12,12 +12,12 @@ from monitor.store.redis_links import RedisLinkStore
 
 def test_blobs_that_a_store_lost_are_handed_over_again_byte_for_byte(valkey_url: str) -> None:
     store = RedisLinkStore(RedisOptions(url=valkey_url), "t/kept")
-    records = spine.world()
+    records = spine.world(20, 0.5)
     p = spine.pipeline()
     p.campaigns.store = store
     for partition in range(spine.PARTITIONS):
         p.campaigns.expect(partition)
-    for poll in spine.polls(records[: len(records) // 4], range(0, len(records), 500)):
+    for poll in spine.polls(records, range(0, len(records), 500)):
         p.process(spine.batch(poll))
         p.publish_campaigns()
     marks = store.marks()
