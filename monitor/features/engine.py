@@ -31,6 +31,7 @@ from monitor.features.shapes import (
     TOTALS,
     Columns,
     Events,
+    Room,
     Sums,
     Windows,
 )
@@ -87,8 +88,6 @@ class FeatureEngine:
         self.minute, self.hour, self.day = minute_hour_day()
         self.blobs = BlobTable(self._tick_ms)
         self._models: dict[str, int] = {}
-        self._of_day = Sums.empty(len(agg.NARROW_HOUR), len(agg.WIDE_HOUR), len(agg.BITS_HOUR), 0)
-        self._of_week = Sums.empty(len(agg.NARROW_DAY), len(agg.WIDE_DAY), len(agg.BITS_DAY), 24)
         self._last = _Last.of(self._windows(0), 0)
         self._narrow = self._ordered(agg.NARROW_HOUR, agg.narrow_expressions(text, codes), agg.KERNEL_NARROW)
         self._wide = self._ordered(agg.WIDE_HOUR, agg.wide_expressions(), agg.KERNEL_WIDE)
@@ -135,7 +134,7 @@ class FeatureEngine:
         rows = fold(
             columns, self.accounts.arrays, self.accounts.rings(slots),
             self.minute.view(), self.hour.view(), self.day.view(), sizes, self._columns,
-            self._tick_ms, self._idle_ms, self._of_day, self._of_week, out,
+            self._tick_ms, self._idle_ms, _room(), out,
         )  # fmt: skip
         self.minute.size, self.hour.size, self.day.size = sizes.tolist()
         self._last = _Last.of(out, rows)
@@ -344,6 +343,14 @@ class FeatureEngine:
         return frame.select(
             "subject", "partition", "tick", "t_ms", self._class, *self._derive, *TOTAL_COLUMNS, "origin", REQUEST_SET
         ).sort("partition", "tick", "subject")
+
+
+def _room() -> Room:
+    hour = len(agg.NARROW_HOUR), len(agg.WIDE_HOUR), len(agg.BITS_HOUR), 0
+    day = len(agg.NARROW_DAY), len(agg.WIDE_DAY), len(agg.BITS_DAY), 24
+    return Room(
+        Sums.empty(*hour), Sums.empty(*day), Sums.empty(*hour), Sums.empty(*day), np.full(10, -1, np.int64)
+    )  # fmt: skip
 
 
 @warmup

@@ -26,7 +26,7 @@ from monitor.features.shapes import (
     Columns,
     Events,
     Rings,
-    Sums,
+    Room,
     Windows,
 )
 from monitor.features.windows import window
@@ -165,14 +165,13 @@ def fold(
     cols: Columns,
     tick_ms: int,
     idle_ms: int,
-    of_day: Sums,
-    of_week: Sums,
+    room: Room,
     out: Windows,
 ) -> int:
     """Fold sorted ``events`` into the panes and write one row of ``out`` for each (account, tick); returns the rows.
 
     ``sizes`` int64 [3] holds the sizes of the three levels, before and after. ``out`` must be zeroed and have
-    room for as many rows as there are events. ``of_day`` and ``of_week`` are room for one row's sums.
+    room for as many rows as there are events. ``room`` is anew for each call.
     """
     n_events = len(events.slot)
     ticks_a_minute = accounts.tick_n.shape[1]
@@ -257,7 +256,7 @@ def fold(
         out.slot[r] = s
         out.tick[r] = k
         out.t_ms[r] = events.t_ms[i - 1]
-        window(r, s, tick_ms, ticks_a_minute, k, accounts, minute, hour, day, cols, of_day, of_week, out)
+        window(r, s, tick_ms, ticks_a_minute, k, accounts, minute, hour, day, cols, room, out)
         judge(
             r, s, tick_ms, k, rings.recent, accounts.recent_n, accounts.judged_n, accounts.judged_ms,
             out.set_end, out.due, out.sets,

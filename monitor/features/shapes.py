@@ -112,6 +112,18 @@ class Sums(NamedTuple):
         )
 
 
+class Room(NamedTuple):
+    """Where the windows of a row are summed: a day's and a week's, and apart what of them is frozen, which the next
+    row of the account may need again. ``cold`` [10], for hours and then for days, says when it holds: account, first
+    frozen pane, times from and before which the last pane outside the window may lie, and how many panes it is."""
+
+    of_day: Sums
+    of_week: Sums
+    cold_day: Sums
+    cold_week: Sums
+    cold: npt.NDArray[np.int64]
+
+
 class Windows(NamedTuple):
     """What the windows hold [columns, rows]; see :func:`fold`."""
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from monitor.features.frozen import thaw
 from monitor.features.panes import LevelView
-from monitor.features.shapes import EXEMPLAR_BYTES, EXEMPLARS, MODELS, TOTALS, Accounts, Columns, Sums, Windows
+from monitor.features.shapes import EXEMPLAR_BYTES, EXEMPLARS, MODELS, TOTALS, Accounts, Columns, Room, Sums, Windows
 from monitor.jit import njit
 
 NO_PANE = -1
+NEVER = -(1 << 40)
 
 
 @njit
@@ -37,17 +39,36 @@ def _add_pane(p: int, level: LevelView, sums: Sums) -> None:
 
 
 @njit
-def _add_frozen(p: int, after: int, level: LevelView, sums: Sums) -> int:
-    """Add the frozen panes from ``p`` of a chain on that are later than ``after``; returns how many."""
-    n = int(np.int64(0))
-    while p <= -2:
-        f = -2 - p
-        if level.frozen_time[f] <= after:
-            break
-        thaw(level.frozen_start[f], level.frozen, sums.narrow, sums.wide, sums.bits, sums.hours)
-        n += 1
-        p = level.frozen_prev[f]
-    return n
+def _add_cold(
+    s: int, p: int, after: int, level: LevelView, known: Sums, cold: npt.NDArray[np.int64], sums: Sums
+) -> int:
+    """Add the frozen panes from ``p`` of a chain on that are later than ``after``; returns how many.
+
+    By what ``known`` holds of the row before where ``cold`` says that these are the same panes: an account's requests
+    come in sessions, and nine rows of one hour read the same ones.
+    """
+    if cold[0] != s or cold[1] != p or after < cold[2] or after >= cold[3]:
+        _clear(known)
+        cold[0], cold[1], cold[2], cold[3], cold[4] = s, p, NEVER, -NEVER, 0
+        while p <= -2:
+            f = -2 - p
+            if level.frozen_time[f] <= after:
+                cold[2] = level.frozen_time[f]
+                break
+            thaw(level.frozen_start[f], level.frozen, known.narrow, known.wide, known.bits, known.hours)
+            cold[3] = level.frozen_time[f]
+            cold[4] += 1
+            p = level.frozen_prev[f]
+    if cold[4] > 0:
+        for c in range(len(sums.narrow)):
+            sums.narrow[c] += known.narrow[c]
+        for c in range(len(sums.wide)):
+            sums.wide[c] += known.wide[c]
+        for c in range(len(sums.bits)):
+            sums.bits[c] |= known.bits[c]
+        for c in range(len(sums.hours)):
+            sums.hours[c] += known.hours[c]
+    return int(cold[4])
 
 
 @njit
@@ -62,11 +83,11 @@ def window(
     hour: LevelView,
     day: LevelView,
     cols: Columns,
-    of_day: Sums,
-    of_week: Sums,
+    room: Room,
     out: Windows,
 ) -> None:
-    """Sum the windows of account ``s`` that end with tick ``k`` into row ``r``. ``of_day`` and ``of_week`` are room."""
+    """Sum the windows of account ``s`` that end with tick ``k`` into row ``r``."""
+    of_day, of_week = room.of_day, room.of_week
     start = k * tick_ms
     last_minute = 0
     for j in range(ticks_a_minute):
@@ -94,7 +115,7 @@ def window(
         _add_pane(p, hour, of_day)
         active += 1
         p = hour.prev[p]
-    active += _add_frozen(p, t - 24, hour, of_day)
+    active += _add_cold(s, p, t - 24, hour, room.cold_day, room.cold[:5], of_day)
     for c in range(len(of_day.narrow)):
         out.day_narrow[c, r] = of_day.narrow[c]
     for c in range(len(of_day.wide)):
@@ -115,7 +136,7 @@ def window(
     while p >= 0 and day.time[p] > t - 7:
         _add_pane(p, day, of_week)
         p = day.prev[p]
-    _add_frozen(p, t - 7, day, of_week)
+    _add_cold(s, p, t - 7, day, room.cold_week, room.cold[5:], of_week)
     for c in range(cols.day_narrow):
         out.past_narrow[c, r] = of_week.narrow[c]
     for c in range(cols.day_wide):
