@@ -61,10 +61,10 @@ def _precompile(module: str, going_on: Callable[[], bool], here: bool) -> bool:
 
 
 def _mark(module: str) -> Path | None:
-    """A file that says the cache has them all, for this processor: numba keeps them by it."""
+    """A file that says the cache has them all, for this processor and these files: numba keeps them by both."""
     if jit.CACHE_DIR is None:
         return None
-    machine = f"{module} {cpu_target.target_context.codegen().magic_tuple()}"
+    machine = f"{module} {Path(jit.__file__)} {cpu_target.target_context.codegen().magic_tuple()}"
     return jit.CACHE_DIR / f"complete-{hashlib.blake2b(machine.encode(), digest_size=8).hexdigest()}"
 
 

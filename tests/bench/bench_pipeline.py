@@ -155,8 +155,10 @@ def pipeline(broker: str, redis: str, folder: str, topic: str = "") -> dict[str,
 
 
 def child(*arguments: str) -> dict[str, Any]:
+    # as `monitor run` has it: see monitor/cli/__init__.py
+    env = {"POLARS_MAX_THREADS": "1", **os.environ}
     out = subprocess.run(
-        [sys.executable, __file__, "--role", *arguments], stdout=subprocess.PIPE, check=True, env=os.environ
+        [sys.executable, __file__, "--role", *arguments], stdout=subprocess.PIPE, check=True, env=env
     ).stdout
     return dict(json.loads(out.splitlines()[-1]))
 
