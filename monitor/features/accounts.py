@@ -71,7 +71,7 @@ class AccountTable:
         more = len(slots) // PAGE + len(np.unique(slots))
         for pages in (self.recent, self.minhash):
             pages.reserve(more)
-        return Rings(self.recent.view(), self.minhash.view())
+        return Rings(self.recent.arrays, self.minhash.arrays)
 
     def find(self, partition: int, subject: str) -> int | None:
         """The slot of a subject, if it has one."""

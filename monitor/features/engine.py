@@ -133,8 +133,8 @@ class FeatureEngine:
         sizes = np.array([self.minute.size, self.hour.size, self.day.size], np.int64)
         rows = fold(
             columns, self.accounts.arrays, self.accounts.rings(slots),
-            self.minute.view(), self.hour.view(), self.day.view(), sizes, self._columns,
-            self._tick_ms, self._idle_ms, _room(), out,
+            self.minute.arrays, self.hour.arrays, self.day.arrays, sizes, self._columns,
+            self._tick_ms, self._idle_ms, self._room(), out,
         )  # fmt: skip
         self.minute.size, self.hour.size, self.day.size = sizes.tolist()
         self._last = _Last.of(out, rows)
@@ -252,10 +252,11 @@ class FeatureEngine:
         for p, ms in horizon_ms.items():
             horizon[p] = ms
         for level in (self.minute, self.hour, self.day):
-            if len(level.head) < self.accounts.capacity:
-                old = len(level.head)
-                level.head.resize(self.accounts.capacity, refcheck=False)
-                level.head[old:] = -1
+            head = level.arrays.head
+            if len(head) < self.accounts.capacity:
+                old = len(head)
+                head.resize(self.accounts.capacity, refcheck=False)
+                head[old:] = -1
             level.reserve(rows, horizon[partition])
 
     def _oldest_ms(self, events: pl.DataFrame, horizon_ms: Mapping[int, int]) -> dict[int, int]:
@@ -276,8 +277,13 @@ class FeatureEngine:
             gone = np.flatnonzero((a.partition == partition) & (a.last_ms < horizon - self._idle_ms)).tolist()
             for level in (self.minute, self.hour, self.day):
                 for s in gone:
-                    unlink(s, level.view())
+                    unlink(s, level.arrays)
             self.accounts.release(gone)
+
+    def _room(self) -> Room:
+        hour, day = self.hour.columns, self.day.columns
+        tick, of_day, of_week, cold_day, cold_week = (Sums.empty(*columns) for columns in (hour, hour, day, hour, day))
+        return Room(tick, of_day, of_week, cold_day, cold_week, np.full(10, -1, np.int64))
 
     def _windows(self, rows: int) -> Windows:
         def ints(*shape: int) -> npt.NDArray[np.int64]:
@@ -345,14 +351,6 @@ class FeatureEngine:
         ).sort("partition", "tick", "subject")
 
 
-def _room() -> Room:
-    hour = len(agg.NARROW_HOUR), len(agg.WIDE_HOUR), len(agg.BITS_HOUR), 0
-    day = len(agg.NARROW_DAY), len(agg.WIDE_DAY), len(agg.BITS_DAY), 24
-    return Room(
-        Sums.empty(*hour), Sums.empty(*day), Sums.empty(*hour), Sums.empty(*day), np.full(10, -1, np.int64)
-    )  # fmt: skip
-
-
 @warmup
 def _warm() -> None:
     """Compile the stage's kernels by one event."""
@@ -372,7 +370,7 @@ def _warm() -> None:
     }  # fmt: skip
     schema = {**EVENT_SCHEMA, "tick": pl.Int64()}
     engine.update(pl.DataFrame([{name: row.get(name) for name in schema}], schema=schema), {0: 0})
-    engine.make_room(len(engine.minute.slot) + 1)  # what expired is dropped first
+    engine.make_room(len(engine.minute.arrays.slot) + 1)  # what expired is dropped first
     blob = engine.dump(0)
     engine.drop(0)
     engine.load(0, blob)

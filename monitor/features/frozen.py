@@ -33,8 +33,9 @@ _FEW = 6
 _WHOLE = 255
 
 
-def longest(numbers: int, words: int) -> int:
-    """Most bytes that a pane of so many numbers and words of bits takes."""
+def longest(narrow: int, wide: int, bits: int, hours: int) -> int:
+    """Most bytes that a pane of so many columns takes."""
+    numbers, words = narrow + wide + hours, bits
     return numbers // 8 + 1 + numbers * 10 + words // 8 + 1 + words * 9
 
 
@@ -205,12 +206,12 @@ def _end(at: int, end: int, data: U8, numbers: int, words: int) -> int:
 
 
 @njit
-def sound(lengths: I32, data: U8, numbers: int, words: int) -> bool:
-    """Whether ``data`` is panes of these lengths and nothing else: :func:`thaw` trusts what it reads."""
+def sound(lengths: I32, data: U8, narrow: int, wide: int, bits: int, hours: int) -> bool:
+    """Whether ``data`` is panes of these lengths and columns and nothing else: :func:`thaw` trusts what it reads."""
     at = int(np.int64(0))
     for i in range(len(lengths)):
         end = at + lengths[i]
-        if lengths[i] < 0 or end > len(data) or _end(at, end, data, numbers, words) != end:
+        if lengths[i] < 0 or end > len(data) or _end(at, end, data, narrow + wide + hours, bits) != end:
             return False
         at = end
     return at == len(data)

@@ -29,7 +29,7 @@ from monitor.features.shapes import (
     Room,
     Windows,
 )
-from monitor.features.windows import window
+from monitor.features.windows import clear, window
 from monitor.jit import njit
 
 
@@ -80,7 +80,7 @@ def _remember_first_turn(
             break
         if found == 0:
             same = 0
-            page = page_of(s, j, rings.minhash)
+            page = rings.minhash.of[s, j // PAGE]
             for b in range(MINHASH_BYTES):
                 if rings.minhash.data[page, j % PAGE, b] == minhash[b]:
                     same += 1
@@ -175,9 +175,7 @@ def fold(
     """
     n_events = len(events.slot)
     ticks_a_minute = accounts.tick_n.shape[1]
-    narrow = np.zeros(hour.narrow.shape[1], np.int64)
-    wide = np.zeros(hour.wide.shape[1], np.int64)
-    bits = np.zeros(hour.bits.shape[1], np.uint64)
+    narrow, wide, bits = room.of_tick.narrow, room.of_tick.wide, room.of_tick.bits
     one = np.uint64(1)
     # Of one type throughout, not a literal at first: or numba compiles what they are passed to twice, 2 s each.
     i = int(np.int64(0))
@@ -189,12 +187,7 @@ def fold(
             _reset(s, accounts, rings, minute, hour, day)
             accounts.first_ms[s] = k * tick_ms
         accounts.dirty[s] = 1
-        for c in range(len(narrow)):
-            narrow[c] = 0
-        for c in range(len(wide)):
-            wide[c] = 0
-        for c in range(len(bits)):
-            bits[c] = 0
+        clear(room.of_tick)
         while i < n_events and events.slot[i] == s and events.tick[i] == k:
             for c in range(len(narrow)):
                 narrow[c] += events.narrow[i, c]

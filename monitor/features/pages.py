@@ -30,72 +30,67 @@ class PagesView(NamedTuple):
 
 
 class Pages:
-    """Rings of ``entries`` (a multiple of PAGE) of ``width`` bytes, for accounts by slot."""
+    """Rings of ``entries`` (a multiple of PAGE) of ``width`` bytes, for accounts by slot. ``arrays`` grow in place."""
 
     def __init__(self, entries: int, width: int, accounts: int):
         if entries % PAGE:
             raise ValueError(f"{entries} entries are no whole pages of {PAGE}")
-        self._of = np.full((accounts, entries // PAGE), NONE, np.int32)
-        self._data = np.zeros((_FIRST, PAGE, width), np.uint8)
-        self._free = np.zeros(_FIRST, np.int32)
-        self._state = np.zeros(2, np.int64)
-
-    def view(self) -> PagesView:
-        """The arrays as they are now; growth makes the view stale."""
-        return PagesView(self._of, self._data, self._free, self._state)
+        self.arrays = PagesView(
+            np.full((accounts, entries // PAGE), NONE, np.int32), np.zeros((_FIRST, PAGE, width), np.uint8),
+            np.zeros(_FIRST, np.int32), np.zeros(2, np.int64),
+        )  # fmt: skip
 
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays."""
-        return sum(array.nbytes for array in self.view())
+        return sum(array.nbytes for array in self.arrays)
 
     def fit(self, accounts: int) -> None:
         """Room for so many accounts."""
-        old = len(self._of)
+        old = len(self.arrays.of)
         if accounts > old:
-            self._of.resize((accounts, self._of.shape[1]), refcheck=False)
-            self._of[old:] = NONE
+            self.arrays.of.resize((accounts, self.arrays.of.shape[1]), refcheck=False)
+            self.arrays.of[old:] = NONE
 
     def reserve(self, pages: int) -> None:
         """Make room for ``pages`` more."""
-        free, taken = self._state.tolist()
+        free, taken = self.arrays.state.tolist()
         need = taken + max(pages - free, 0)
-        if need > len(self._data):
-            wanted = int(max(need, len(self._data)) * _GROWTH) + 1
-            self._data.resize((wanted, *self._data.shape[1:]), refcheck=False)
-            self._free.resize(wanted, refcheck=False)
+        if need > len(self.arrays.data):
+            wanted = int(max(need, len(self.arrays.data)) * _GROWTH) + 1
+            self.arrays.data.resize((wanted, *self.arrays.data.shape[1:]), refcheck=False)
+            self.arrays.free.resize(wanted, refcheck=False)
 
     def entries(self, slot: int, at: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """Entries of an account by their places in its ring: [places, width]. Raises IndexError where there is none."""
-        pages = self._of[slot, at // PAGE]
+        pages = self.arrays.of[slot, at // PAGE]
         if (pages < 0).any():
             raise IndexError(f"no entry of account {slot}")
-        found: npt.NDArray[np.uint8] = self._data[pages, at % PAGE]
+        found: npt.NDArray[np.uint8] = self.arrays.data[pages, at % PAGE]
         return found
 
     def release(self, slots: npt.NDArray[np.int32]) -> None:
         """Take the pages of these accounts back."""
-        pages = self._of[slots]
+        pages = self.arrays.of[slots]
         pages = pages[pages >= 0]
-        free = int(self._state[0])
-        self._free[free : free + len(pages)] = pages
-        self._state[0] += len(pages)
-        self._of[slots] = NONE
+        free = int(self.arrays.state[0])
+        self.arrays.free[free : free + len(pages)] = pages
+        self.arrays.state[0] = free + len(pages)
+        self.arrays.of[slots] = NONE
 
     def dump(self, slots: npt.NDArray[np.int32]) -> dict[str, npt.NDArray[Any]]:
         """Which pages these accounts have [accounts, pages of one], and those."""
-        pages = self._of[slots]
+        pages = self.arrays.of[slots]
         has = pages >= 0
-        return {"has": has.astype(np.uint8), "data": self._data[pages[has]]}
+        return {"has": has.astype(np.uint8), "data": self.arrays.data[pages[has]]}
 
     def load(self, slots: npt.NDArray[np.int32], arrays: dict[str, npt.NDArray[Any]]) -> None:
         """Give these accounts, all different, what :meth:`dump` told of them."""
         self.release(slots)
         has = arrays["has"] > 0
         self.reserve(int(has.sum()))
-        view = self.view()
         account, at = np.nonzero(has)
-        _take(slots[account], at, arrays["data"], view)
+        _take(slots[account], at, arrays["data"], self.arrays)
 
 
 @njit

@@ -34,7 +34,12 @@ _FROZEN_ROWS = ("frozen_slot", "frozen_time", "frozen_prev", "frozen_dirty", "fr
 
 
 class LevelView(NamedTuple):
-    """The arrays of one :class:`Level`, as kernels take them."""
+    """The arrays of one :class:`Level`, as kernels take them.
+
+    Shapes: ``slot, time, prev`` and ``dirty`` [capacity] (``time`` is event time // pane_ms); ``narrow``, ``wide``,
+    ``bits`` and ``hours`` [capacity, columns]; ``frozen_`` ones [frozen capacity], of which the pane f lies at
+    ``frozen[frozen_start[f]:frozen_start[f + 1]]``; ``head`` [accounts].
+    """
 
     slot: npt.NDArray[np.int32]
     time: npt.NDArray[np.int32]
@@ -55,31 +60,13 @@ class LevelView(NamedTuple):
 
 @dataclass(slots=True)
 class Level:
-    """One pane length. ``span`` panes of ``pane_ms`` make the window; arrays hold ``size`` panes and ``cold`` frozen.
-
-    Shapes: ``slot, time, prev`` int32 [capacity] (``time`` is event time // pane_ms); ``dirty`` uint8; ``narrow``
-    int32, ``wide`` int64, ``bits`` uint64 and ``hours`` int32 [capacity, columns]; ``head`` int32 [accounts]. The
-    frozen pane f lies at ``frozen[frozen_start[f]:frozen_start[f + 1]]``. ``freezes``: whether panes are ever frozen.
-    """
+    """One pane length. ``span`` panes of ``pane_ms`` make the window; ``arrays``, which grow in place, hold ``size``
+    panes and ``cold`` frozen ones. ``freezes``: whether panes are ever frozen."""
 
     pane_ms: int
     span: int
     freezes: bool
-    slot: npt.NDArray[np.int32]
-    time: npt.NDArray[np.int32]
-    prev: npt.NDArray[np.int32]
-    dirty: npt.NDArray[np.uint8]
-    narrow: npt.NDArray[np.int32]
-    wide: npt.NDArray[np.int64]
-    bits: npt.NDArray[np.uint64]
-    hours: npt.NDArray[np.int32]
-    frozen_slot: npt.NDArray[np.int32]
-    frozen_time: npt.NDArray[np.int32]
-    frozen_prev: npt.NDArray[np.int32]
-    frozen_dirty: npt.NDArray[np.uint8]
-    frozen_start: npt.NDArray[np.int64]
-    frozen: npt.NDArray[np.uint8]
-    head: npt.NDArray[np.int32]
+    arrays: LevelView
     size: int = 0
     cold: int = 0
 
@@ -88,8 +75,7 @@ class Level:
         cls, pane_ms: int, span: int, narrow: int, wide: int, bits: int, hours: int = 0, *, freezes: bool = True
     ) -> Level:
         """A level without panes."""
-        return cls(
-            pane_ms, span, freezes,
+        arrays = LevelView(
             np.zeros(_FIRST, np.int32), np.zeros(_FIRST, np.int32), np.zeros(_FIRST, np.int32),
             np.zeros(_FIRST, np.uint8), np.zeros((_FIRST, narrow), np.int32), np.zeros((_FIRST, wide), np.int64),
             np.zeros((_FIRST, bits), np.uint64), np.zeros((_FIRST, hours), np.int32),
@@ -97,24 +83,22 @@ class Level:
             np.zeros(_FIRST, np.uint8), np.zeros(_FIRST + 1, np.int64), np.zeros(_FIRST, np.uint8),
             np.zeros(0, np.int32),
         )  # fmt: skip
+        return cls(pane_ms, span, freezes, arrays)
 
-    def view(self) -> LevelView:
-        """The arrays as they are now; growth makes the view stale."""
-        return LevelView(*(getattr(self, name) for name in LevelView._fields))
+    @property
+    def columns(self) -> tuple[int, int, int, int]:
+        """How many ``narrow``, ``wide``, ``bits`` and ``hours`` a pane has."""
+        a = self.arrays
+        return a.narrow.shape[1], a.wide.shape[1], a.bits.shape[1], a.hours.shape[1]
 
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays."""
-        return sum(a.nbytes for a in self.view())
-
-    @property
-    def longest(self) -> int:
-        """Most bytes of a frozen pane."""
-        return longest(self.narrow.shape[1] + self.wide.shape[1] + self.hours.shape[1], self.bits.shape[1])
+        return sum(a.nbytes for a in self.arrays)
 
     def reserve(self, panes: int, horizon_ms: npt.NDArray[np.int64]) -> None:
         """Make room for ``panes`` more; ``horizon_ms`` [accounts]: the event time before which none is written."""
-        capacity = len(self.slot)
+        capacity = len(self.arrays.slot)
         if self.size + panes <= capacity:
             return
         self.compact(horizon_ms)
@@ -124,21 +108,23 @@ class Level:
 
     def compact(self, horizon_ms: npt.NDArray[np.int64]) -> None:
         """Drop the panes that ended a window before ``horizon_ms`` [accounts], freeze those that ended before it."""
+        most = longest(*self.columns)
         if self.freezes:
-            panes, size = _freezable(self.size, self.pane_ms, self.span, horizon_ms, self.longest, self.view())
+            panes, size = _freezable(self.size, self.pane_ms, self.span, horizon_ms, most, self.arrays)
             self.reserve_frozen(panes, size, horizon_ms)
         self.size, self.cold = _compact(
-            self.size, self.cold, self.pane_ms, self.span, horizon_ms, self.freezes, self.longest, self.view()
+            self.size, self.cold, self.pane_ms, self.span, horizon_ms, self.freezes, most, self.arrays
         )
 
     def reserve_frozen(self, panes: int, size: int, horizon_ms: npt.NDArray[np.int64]) -> None:
         """Make room for ``panes`` more frozen panes of ``size`` bytes together; ``horizon_ms``: see :meth:`reserve`."""
-        rows, space = len(self.frozen_slot), len(self.frozen)
-        used = int(self.frozen_start[self.cold])
+        a = self.arrays
+        rows, space = len(a.frozen_slot), len(a.frozen)
+        used = int(a.frozen_start[self.cold])
         if self.cold + panes <= rows and used + size <= space:
             return
-        self.cold = _drop_frozen(self.size, self.cold, self.pane_ms, self.span, horizon_ms, self.view())
-        used = int(self.frozen_start[self.cold])
+        self.cold = _drop_frozen(self.size, self.cold, self.pane_ms, self.span, horizon_ms, a)
+        used = int(a.frozen_start[self.cold])
         if self.cold + panes > rows * 0.9:
             wanted = int(max((self.cold + panes) * _GROWTH, rows * _GROWTH))
             self._grow(_FROZEN_ROWS[:-1], wanted)
@@ -148,7 +134,7 @@ class Level:
 
     def _grow(self, names: tuple[str, ...], wanted: int) -> None:
         for name in names:
-            array = getattr(self, name)
+            array = getattr(self.arrays, name)
             # realloc: a large array grows without a second copy of it
             array.resize((wanted, *array.shape[1:]), refcheck=False)
 

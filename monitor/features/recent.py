@@ -66,7 +66,7 @@ def judge(
     late = k * tick_ms - judged_ms[s] >= JUDGED_AFTER_MS
     if n >= JUDGED_FROM and (seen < 0 or n // JUDGED_EVERY != seen // JUDGED_EVERY or late):
         for j in range(max(n - SET_SIZE, 0), n):
-            page = page_of(s, j % SET_SIZE, recent)
+            page = recent.of[s, j % SET_SIZE // PAGE]
             for b in range(recent.data.shape[2]):
                 sets[end + b] = recent.data[page, j % PAGE, b]
             end += recent.data.shape[2]

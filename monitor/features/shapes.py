@@ -113,10 +113,12 @@ class Sums(NamedTuple):
 
 
 class Room(NamedTuple):
-    """Where the windows of a row are summed: a day's and a week's, and apart what of them is frozen, which the next
-    row of the account may need again. ``cold`` [10], for hours and then for days, says when it holds: account, first
-    frozen pane, times from and before which the last pane outside the window may lie, and how many panes it is."""
+    """Where a tick's events and the windows of its row are summed: a day's and a week's, and apart what of them is
+    frozen, which the next row of the account may need again. ``cold`` [10], for hours and then for days, says when it
+    holds: account, first frozen pane, times from and before which the last pane outside the window may lie, and how
+    many panes it is."""
 
+    of_tick: Sums
     of_day: Sums
     of_week: Sums
     cold_day: Sums

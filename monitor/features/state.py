@@ -14,8 +14,9 @@ import polars as pl
 
 from monitor.arrays import StateUnreadable, pack, unpack
 from monitor.features.frozen import gather, sound, thaw
-from monitor.features.panes import INT32_MAX, Level, LevelView, find_or_begin, unlink
-from monitor.features.shapes import Accounts
+from monitor.features.panes import Level, LevelView, find_or_begin, unlink
+from monitor.features.shapes import Accounts, Sums
+from monitor.features.windows import clear
 from monitor.jit import njit
 
 if TYPE_CHECKING:
@@ -46,14 +47,11 @@ def dump(engine: FeatureEngine, partition: int, *, full: bool) -> bytes:
     index[slots] = np.arange(len(slots))
     for name in _LEVELS:
         level: Level = getattr(engine, name)
-        mine = level.slot[: level.size] >= 0
-        mine[mine] = index[level.slot[: level.size][mine]] >= 0
-        if not full:
-            mine &= level.dirty[: level.size] == 1
-        rows = np.flatnonzero(mine)
-        arrays[f"{name}.account"] = index[level.slot[rows]]
-        arrays.update({f"{name}.{f}": getattr(level, f)[rows] for f in _PANE_FIELDS})
-        level.dirty[rows] = 0
+        panes = level.arrays
+        rows = _of_these(panes.slot[: level.size], index, None if full else panes.dirty)
+        arrays[f"{name}.account"] = index[panes.slot[rows]]
+        arrays.update({f"{name}.{f}": getattr(panes, f)[rows] for f in _PANE_FIELDS})
+        panes.dirty[rows] = 0
         arrays.update({f"{name}.frozen.{f}": values for f, values in _frozen_of(level, index, full=full).items()})
     for name, table in (("owner", engine.blobs.owner), ("conversation", engine.blobs.conversation)):
         arrays.update({f"blob_{name}.{k}": v for k, v in table.dump(partition, full=full).items()})
@@ -90,27 +88,39 @@ def drop(engine: FeatureEngine, partition: int) -> None:
     slots = engine.accounts.of_partition(partition)
     for level in (engine.minute, engine.hour, engine.day):
         for s in slots.tolist():
-            if s < len(level.head):
-                unlink(s, level.view())
+            if s < len(level.arrays.head):
+                unlink(s, level.arrays)
     engine.accounts.release(slots.tolist())
     engine.blobs.owner.drop(partition)
     engine.blobs.conversation.drop(partition)
 
 
-def _frozen_of(level: Level, index: npt.NDArray[np.int64], *, full: bool) -> dict[str, npt.NDArray[Any]]:
-    """The frozen panes of the accounts that ``index`` gives a number, as they lie; they are marked as written."""
-    slot, cold = level.frozen_slot[: level.cold], level.cold
+def _of_these(
+    slot: npt.NDArray[np.int32], index: npt.NDArray[np.int64], dirty: npt.NDArray[np.uint8] | None
+) -> npt.NDArray[np.int64]:
+    """Panes, by their ``slot``, of the accounts that ``index`` gives a number; of those only the ``dirty`` ones."""
     mine = slot >= 0
     mine[mine] = index[slot[mine]] >= 0
-    if not full:
-        mine &= level.frozen_dirty[:cold] == 1
-    rows = np.flatnonzero(mine)
-    level.frozen_dirty[rows] = 0
-    lengths = np.diff(level.frozen_start[: cold + 1])[rows]
+    if dirty is not None:
+        mine &= dirty[: len(slot)] == 1
+    return np.flatnonzero(mine)
+
+
+def _frozen_of(level: Level, index: npt.NDArray[np.int64], *, full: bool) -> dict[str, npt.NDArray[Any]]:
+    """The frozen panes of the accounts that ``index`` gives a number, as they lie; they are marked as written."""
+    panes = level.arrays
+    rows = _of_these(panes.frozen_slot[: level.cold], index, None if full else panes.frozen_dirty)
+    panes.frozen_dirty[rows] = 0
+    lengths = np.diff(panes.frozen_start[: level.cold + 1])[rows]
     return {
-        "account": index[slot[rows]], "time": level.frozen_time[rows], "length": lengths.astype(np.int32),
-        "data": gather(rows, level.frozen_start, level.frozen),
+        "account": index[panes.frozen_slot[rows]], "time": panes.frozen_time[rows],
+        "length": lengths.astype(np.int32), "data": gather(rows, panes.frozen_start, panes.frozen),
     }  # fmt: skip
+
+
+def _nothing_is_over(level: Level) -> npt.NDArray[np.int64]:
+    """A horizon for :meth:`Level.reserve` by which no pane is dropped or frozen."""
+    return np.full(len(level.arrays.head), np.iinfo(np.int64).min // 2)
 
 
 def _load_frozen(level: Level, slots: npt.NDArray[np.int32], panes: dict[str, npt.NDArray[Any]]) -> None:
@@ -119,25 +129,22 @@ def _load_frozen(level: Level, slots: npt.NDArray[np.int32], panes: dict[str, np
 
     Raises StateUnreadable where the bytes are no panes.
     """
-    unknown = np.full(len(level.head), np.iinfo(np.int64).min // 2)
-    level.reserve(len(panes["time"]), unknown)
-    level.reserve_frozen(len(panes["time"]), len(panes["data"]), unknown)
-    numbers = level.narrow.shape[1] + level.wide.shape[1] + level.hours.shape[1]
-    if not sound(panes["length"], panes["data"], numbers, level.bits.shape[1]):
+    if not sound(panes["length"], panes["data"], *level.columns):
         raise StateUnreadable(f"the state of {KIND!r} is damaged: bytes that are no panes")
-    columns = level.narrow.shape[1], level.wide.shape[1], level.bits.shape[1], level.hours.shape[1]
+    level.reserve(len(panes["time"]), _nothing_is_over(level))
+    level.reserve_frozen(len(panes["time"]), len(panes["data"]), _nothing_is_over(level))
     level.size, level.cold = _merge_frozen(
-        slots[panes["account"]], panes["time"], panes["length"], panes["data"], level.size, level.cold, level.view(),
-        *(np.zeros(n, t) for n, t in zip(columns, (np.int64, np.int64, np.uint64, np.int64), strict=True)),
+        slots[panes["account"]], panes["time"], panes["length"], panes["data"], level.size, level.cold, level.arrays,
+        Sums.empty(*level.columns),
     )  # fmt: skip
 
 
 def _load_level(level: Level, slots: npt.NDArray[np.int32], panes: dict[str, npt.NDArray[Any]]) -> None:
     """Append or override panes; they stand in the order in which they were begun, so time rises by account."""
-    level.reserve(len(panes["time"]), np.full(len(level.head), np.iinfo(np.int64).min // 2))
+    level.reserve(len(panes["time"]), _nothing_is_over(level))
     level.size = _merge(
         slots[panes["account"]], panes["time"], panes["narrow"], panes["wide"], panes["bits"], panes["hours"],
-        level.size, level.view(),
+        level.size, level.arrays,
     )  # fmt: skip
 
 
@@ -181,13 +188,10 @@ def _merge_frozen(
     size: int,
     cold: int,
     level: LevelView,
-    narrow: npt.NDArray[np.int64],
-    wide: npt.NDArray[np.int64],
-    bits: npt.NDArray[np.uint64],
-    hours: npt.NDArray[np.int64],
+    room: Sums,
 ) -> tuple[int, int]:
-    """Each pane behind those of its account, or over the one of its time; ``narrow`` to ``hours``: room for one pane.
-    Returns both new sizes."""
+    """Each pane behind those of its account, or over the one of its time; ``room``: for one pane. Returns both new
+    sizes."""
     start = int(np.int64(0))
     for i in range(len(times)):
         s = at[i]
@@ -211,22 +215,15 @@ def _merge_frozen(
             continue
         if p < 0 or level.time[p] != times[i]:
             p, size = find_or_begin(s, times[i], size, level)
-        for c in range(len(narrow)):
-            narrow[c] = 0
-        for c in range(len(wide)):
-            wide[c] = 0
-        for c in range(len(bits)):
-            bits[c] = 0
-        for c in range(len(hours)):
-            hours[c] = 0
-        thaw(first, data, narrow, wide, bits, hours)
-        for c in range(len(narrow)):
-            level.narrow[p, c] = np.int32(min(max(narrow[c], -INT32_MAX), INT32_MAX))
-        for c in range(len(wide)):
-            level.wide[p, c] = wide[c]
-        for c in range(len(bits)):
-            level.bits[p, c] = bits[c]
-        for c in range(len(hours)):
-            level.hours[p, c] = np.int32(hours[c])
+        clear(room)
+        thaw(first, data, room.narrow, room.wide, room.bits, room.hours)
+        for c in range(len(room.narrow)):
+            level.narrow[p, c] = np.int32(room.narrow[c])
+        for c in range(len(room.wide)):
+            level.wide[p, c] = room.wide[c]
+        for c in range(len(room.bits)):
+            level.bits[p, c] = room.bits[c]
+        for c in range(len(room.hours)):
+            level.hours[p, c] = np.int32(room.hours[c])
         level.dirty[p] = 0
     return size, cold

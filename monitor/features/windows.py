@@ -15,7 +15,8 @@ NEVER = -(1 << 40)
 
 
 @njit
-def _clear(sums: Sums) -> None:
+def clear(sums: Sums) -> None:
+    """Begin at zero."""
     for c in range(len(sums.narrow)):
         sums.narrow[c] = 0
     for c in range(len(sums.wide)):
@@ -48,7 +49,7 @@ def _add_cold(
     come in sessions, and nine rows of one hour read the same ones.
     """
     if cold[0] != s or cold[1] != p or after < cold[2] or after >= cold[3]:
-        _clear(known)
+        clear(known)
         cold[0], cold[1], cold[2], cold[3], cold[4] = s, p, NEVER, -NEVER, 0
         while p <= -2:
             f = -2 - p
@@ -107,7 +108,7 @@ def window(
     out.hour_peak[r] = peak
 
     # Columns of a row lie far apart in `out`: sums are made here and written once.
-    _clear(of_day)
+    clear(of_day)
     t = start // 3_600_000
     active = 0
     p = hour.head[s]
@@ -124,7 +125,7 @@ def window(
         out.day_bits[c, r] = of_day.bits[c]
     out.day_hours[r] = active
 
-    _clear(of_week)
+    clear(of_week)
     t = start // 86_400_000
     first_day = accounts.first_ms[s] // 86_400_000
     out.past_days[r] = min(max(t - first_day, 0), 6)

@@ -21,8 +21,9 @@ from monitor.features import panes, state
 from monitor.features.engine import FeatureEngine, FeatureOptions
 from monitor.features.frozen import encode, gather, longest, sound, thaw
 from monitor.features.panes import Level
+from monitor.features.shapes import Sums
 
-NUMBERS, WORDS = 19, 11
+WORDS = 11
 
 
 def ints(low: int, high: int, n: int) -> st.SearchStrategy[list[int]]:
@@ -43,7 +44,7 @@ word = st.one_of(
 def test_what_is_frozen_comes_back(
     narrow: list[int], wide: list[int], hours: list[int], bits: list[int], twice: bool
 ) -> None:
-    out = np.full(longest(NUMBERS, WORDS), 77, np.uint8)
+    out = np.full(longest(9, 3, WORDS, 7), 77, np.uint8)
     arrays = (
         np.array([narrow], np.int32), np.array([wide], np.int64), np.array([bits], np.uint64),
         np.array([hours], np.int32),
@@ -68,8 +69,9 @@ def test_a_pane_of_one_request_is_short() -> None:
     stage.update(events(rows), {0: T0})
     stage.update(events([{"subject": "b", "t_ms": T0 + 2 * HOUR}]), {0: T0 + 2 * HOUR})
     assert stage.hour.cold == 200
-    assert stage.hour.frozen_start[200] / 200 < 100
-    dense = sum(getattr(stage.hour, name).nbytes // len(stage.hour.slot) for name in ("narrow", "wide", "bits"))
+    assert stage.hour.arrays.frozen_start[200] / 200 < 100
+    arrays = stage.hour.arrays
+    dense = sum(getattr(arrays, name).nbytes // len(arrays.slot) for name in ("narrow", "wide", "bits"))
     assert dense > 500
 
 
@@ -79,7 +81,7 @@ class Crowded(FeatureEngine):
     def make_room(self, rows: int, horizon_ms: Mapping[int, int] = MappingProxyType({})) -> None:
         super().make_room(rows, horizon_ms)
         for level in (self.minute, self.hour, self.day):
-            level.compact(np.full(len(level.head), horizon_ms.get(0, 0)))
+            level.compact(np.full(len(level.arrays.head), horizon_ms.get(0, 0)))
 
 
 def crowded() -> FeatureEngine:
@@ -133,8 +135,8 @@ def test_what_no_window_reaches_leaves() -> None:
     assert 0 < stage.hour.cold <= 20 * 4 * 3
     assert stage.hour.size <= 20 * 4
     stage.drop(0)
-    assert (stage.hour.head == -1).all()
-    assert (stage.day.frozen_slot[: stage.day.cold] == -1).all()
+    assert (stage.hour.arrays.head == -1).all()
+    assert (stage.day.arrays.frozen_slot[: stage.day.cold] == -1).all()
 
 
 def _forgets_the_chain(m: pytest.MonkeyPatch) -> None:
@@ -168,25 +170,19 @@ def test_planted_in_the_log(defect: Any, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_damaged_bytes_are_refused_or_are_panes(data: st.DataObject) -> None:
     """Nothing is read or written outside of the arrays, whatever a checkpoint holds."""
     stage = _kept()
-    start, body = stage.hour.frozen_start[: stage.hour.cold + 1], stage.hour.frozen.copy()
+    start, body = stage.hour.arrays.frozen_start[: stage.hour.cold + 1], stage.hour.arrays.frozen.copy()
     rows = np.arange(data.draw(st.integers(1, 8)))
     lengths, held = np.diff(start)[rows].astype(np.int32), gather(rows, start, body)
-    numbers, words = stage.hour.narrow.shape[1] + stage.hour.wide.shape[1], stage.hour.bits.shape[1]
-    assert sound(lengths, held, numbers, words)
+    columns = stage.hour.columns
+    assert sound(lengths, held, *columns)
     for _ in range(data.draw(st.integers(1, 4))):
         held[data.draw(st.integers(0, len(held) - 1))] = data.draw(st.integers(0, 255))
-    if sound(lengths, held, numbers, words):
+    if sound(lengths, held, *columns):
         ends = np.cumsum(lengths)
         for at in (ends - lengths).tolist():
-            thaw(at, held, *_room(stage.hour))
-    assert not sound(lengths, held[:-1].copy(), numbers, words)
-    assert not sound(np.append(lengths, np.int32(1)), held, numbers, words)
-
-
-def _room(level: Level) -> tuple[npt.NDArray[Any], ...]:
-    columns = level.narrow.shape[1], level.wide.shape[1], level.bits.shape[1], level.hours.shape[1]
-    kinds = (np.int64, np.int64, np.uint64, np.int64)
-    return tuple(np.zeros(n, kind) for n, kind in zip(columns, kinds, strict=True))
+            thaw(at, held, *Sums.empty(*columns))
+    assert not sound(lengths, held[:-1].copy(), *columns)
+    assert not sound(np.append(lengths, np.int32(1)), held, *columns)
 
 
 @cache

@@ -34,7 +34,7 @@ def test_what_was_put_is_there(steps: list[tuple[str, int, int]]) -> None:
     for i, (what, s, entry) in enumerate(steps):
         if what == "put":
             pages.reserve(1)
-            _put(s, entry, i % 250 + 1, pages.view())
+            _put(s, entry, i % 250 + 1, pages.arrays)
             kept[s, entry] = i % 250 + 1
         elif what == "move":  # to another member, all of them or some anew
             slots = np.arange(ACCOUNTS if entry else s + 1, dtype=np.int32)
@@ -44,7 +44,7 @@ def test_what_was_put_is_there(steps: list[tuple[str, int, int]]) -> None:
                 pages.fit(ACCOUNTS)
             pages.load(slots, told)
         else:
-            give_back(s, pages.view()) if what == "afresh" else pages.release(np.array([s], np.int32))
+            give_back(s, pages.arrays) if what == "afresh" else pages.release(np.array([s], np.int32))
             kept = {place: value for place, value in kept.items() if place[0] != s}
         for (account, at), value in kept.items():
             assert pages.entries(account, np.array([at])).tolist() == [[value] * WIDTH]
@@ -53,7 +53,7 @@ def test_what_was_put_is_there(steps: list[tuple[str, int, int]]) -> None:
 
 def check_owners(pages: Pages) -> None:
     """Every page that was ever taken has one owner or is free."""
-    of, _, free, state = pages.view()
+    of, _, free, state = pages.arrays
     held: npt.NDArray[np.int32] = np.concatenate([of[of >= 0], free[: state[0]]])
     assert sorted(held.tolist()) == list(range(int(state[1])))
 
@@ -61,8 +61,8 @@ def check_owners(pages: Pages) -> None:
 def test_an_account_takes_the_pages_it_needs() -> None:
     pages = Pages(ENTRIES, WIDTH, ACCOUNTS)
     for entry in (0, 7, 8):
-        _put(1, entry, 9, pages.view())
-    assert pages.view().state.tolist() == [0, 2]
+        _put(1, entry, 9, pages.arrays)
+    assert pages.arrays.state.tolist() == [0, 2]
     with pytest.raises(IndexError):
         pages.entries(2, np.array([0]))
     with pytest.raises(ValueError, match="whole pages"):
