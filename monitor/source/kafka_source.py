@@ -27,6 +27,7 @@ from monitor.records import RawBatch
 from monitor.settings import KafkaSettings
 from monitor.source.kafka_client import REFUSED, connect, consumer_config, missing_codecs, said_no
 from monitor.source.kafka_records import EndOffsets, drop_parked, finish_join, to_batch, window_starts
+from monitor.source.kafka_unpack import use_quick_records
 from monitor.source.protocol import Listener
 from monitor.source.rebalance import Bridge
 from monitor.source.stall import StallWatch
@@ -154,6 +155,8 @@ class KafkaSource:
             self._later(f"topic {self.topic} does not exist: create it (keyed by account_id); looking again")
             return False
         self._bridge.network = consumer._net  # the one private name used: there is no public way to wake its loop
+        if not use_quick_records(consumer):
+            self._on_state("this kafka-python is made otherwise than 3.0.12: its own loop reads, at half the speed")
         self._consumer, self._total, self._backoff = consumer, total, BACKOFF_S[0]
         consumer.subscribe([self.topic], listener=self._bridge)
         self._say(f"connected; topic {self.topic} has {total} partitions")
