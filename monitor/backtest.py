@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from monitor import memory
 from monitor.ahead import Ahead
 from monitor.alerts import Sink
 from monitor.beside import Beside
@@ -115,6 +116,7 @@ def mute_before(pipeline: Pipeline, source: FileSource, logs: Sequence[Path], wa
 def through(pipeline: Pipeline, source: FileSource, *, leads: bool = True) -> Iterator[list[Alert]]:
     """All of ``source`` through the steps, in order: what each batch raised. Campaign steps are worked beside the batch
     that follows, or, where this does not lead, only published."""
+    memory.set_aside()
     with Ahead() as ahead, Beside() as beside:
         while not source.finished or ahead.busy:
             batch = source.poll(MAX_RECORDS, 0.0)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry
 
-from monitor import __version__, wiring
+from monitor import __version__, memory, wiring
 from monitor.alerts import FanOut, FileSink, KafkaSink, LiveOnly, Sink, WebhookSink
 from monitor.campaigning import LEADER
 from monitor.checkpointing import Checkpointer
@@ -72,6 +72,7 @@ class Service:
             # before the group is joined: a member that compiles amid its first batches holds its partitions up
             if not precompile(__name__, self._compiling):
                 return
+            memory.set_aside()
             if self.receiver is not None:
                 self.receiver.start()
             self.runner.run(self.open_source)

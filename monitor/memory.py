@@ -1,4 +1,4 @@
-"""How the C library hands memory back: long-lived arrays beside large short-lived ones. Knows no step.
+"""How the C library hands memory back, and what Python's collector need not look at. Knows no step.
 
 By default glibc keeps an arena a thread, and after the first large array is freed takes the next ones, up to 32 MB,
 from there: they end up between small objects that live on. A million requests of 66,000 accounts then stand at
@@ -8,6 +8,7 @@ from there: they end up between small objects that live on. A million requests o
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import sys
 from contextlib import suppress
@@ -32,3 +33,19 @@ def settle() -> bool:
         taken = [mallopt(*setting) == 1 for name, setting in _SETTINGS.items() if name not in os.environ]
         return all(taken)
     return False
+
+
+_aside = False
+
+
+def set_aside() -> None:
+    """Take what there is now out of the sight of Python's cyclic collector; once a process, a second call does nothing.
+
+    Modules, classes and plans live as long as the process, and each full collection walked all of them: 2 of 83 us of
+    processor time a request.
+    """
+    global _aside
+    if not _aside:
+        _aside = True
+        gc.collect()  # or garbage of the start would stay for good
+        gc.freeze()

@@ -13,7 +13,9 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -111,6 +113,7 @@ class Pipeline:
     """Told each frame of rows as the rules see it: whoever wants to keep them."""
     _epochs: dict[int, int] = field(default_factory=dict)
     _origins: dict[tuple[int, str, int], int] = field(default_factory=dict)
+    _links: Executor = field(default_factory=partial(ThreadPoolExecutor, 1, "links"))
 
     def process(self, batch: RawBatch) -> Outcome:
         """One poll's records: what they raise, and what was no request."""
@@ -136,8 +139,13 @@ class Pipeline:
         self.observe.decoded(prepared.batch, decoded, prepared.present)
         closed, stats = self.ticks.push(decoded.frame, prepared.batch.trusted_clock)
         self.observe.ticked(stats, self.ticks.watermarks_ms)
-        self._link(closed, self.ticks.watermarks_ms)
-        return Outcome(self._judge(closed), decoded.rejects, decoded.partly)
+        # Neither reads what the other writes, and most of both is outside the interpreter's lock.
+        links = self._links.submit(self._link, closed, self.ticks.watermarks_ms)
+        try:
+            alerts = self._judge(closed)
+        finally:
+            links.result()
+        return Outcome(alerts, decoded.rejects, decoded.partly)
 
     def finish(self) -> Outcome:
         """The input ends: every open tick closes."""
