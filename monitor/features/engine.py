@@ -22,6 +22,7 @@ from monitor.features.blobs import BlobTable
 from monitor.features.catalogue import ACCOUNT_FEATURES
 from monitor.features.kernel import fold
 from monitor.features.panes import minute_hour_day, unlink
+from monitor.features.readings import readings
 from monitor.features.recent import carried, set_column
 from monitor.features.shapes import (
     EXEMPLAR_BYTES,
@@ -94,6 +95,7 @@ class FeatureEngine:
         self._bits = self._ordered(agg.BITS_HOUR, agg.bits_expressions(), ())
         self._derive = expressions.feature_expressions()
         self._class = expressions.client_class().alias("client_class")
+        self._reads = {name for e in (*self._derive, self._class) for name in e.meta.root_names()}
         narrow, wide = agg.NARROW_HOUR.index, agg.WIDE_HOUR.index
         self._columns = Columns(
             n=narrow("n"), batch=narrow("n_batch"), template=narrow("opening_0"), model=narrow("model_0"),
@@ -308,7 +310,7 @@ class FeatureEngine:
 
     def _rows(self, out: Windows, rows: int, product_seen: pl.DataFrame | None) -> pl.DataFrame:
         def block(prefix: str, names: tuple[str, ...], values: npt.NDArray[np.generic]) -> dict[str, pl.Series]:
-            return {prefix + n: pl.Series(values[i, :rows]) for i, n in enumerate(names)}
+            return {prefix + n: pl.Series(values[i, :rows]) for i, n in enumerate(names) if prefix + n in self._reads}
 
         slot = out.slot[:rows]
         accounts = self.accounts.arrays
@@ -334,8 +336,8 @@ class FeatureEngine:
                 **block("p_", agg.NARROW_DAY, out.past_narrow),
                 **block("p_", agg.WIDE_DAY, out.past_wide),
                 **block("w_", agg.BITS_DAY, out.week_bits),
-                **block("w_hour_", tuple(map(str, range(24))), out.week_hours),
-                **block("", TOTAL_COLUMNS, out.totals),
+                **dict(zip(TOTAL_COLUMNS, out.totals[:, :rows], strict=True)),
+                **readings(out, rows),
                 REQUEST_SET: set_column(REQUEST_SET, out.set_end[:rows], out.due[:rows], out.sets),
             }
         )

@@ -1,7 +1,8 @@
 """Features from window sums: one Polars expression for each name of the catalogue.
 
 Column names of the window frame: ``d_`` last 24 hours, ``p_`` the six completed days before, ``h_`` last hour,
-``w_`` seven days, each followed by the aggregate's name. All are Int64 (bit sets UInt64); results Float64.
+``w_`` seven days, each followed by the aggregate's name. All are Int64 (bit sets UInt64), but for the columns of
+``readings``; results Float64.
 
 No expression divides by a constant: Polars divides a long column by a scalar as a product with its reciprocal and
 a column of one row truly, so that a row's last bit would depend on the other rows of its batch. Nor are floats
@@ -11,13 +12,10 @@ added by ``sum_horizontal``: its threads take the columns in an order that diffe
 from __future__ import annotations
 
 import math
-import operator
-from collections.abc import Iterable
-from functools import reduce
 
 import polars as pl
 
-from monitor.features.aggregates import CELL_LOG, CORPUS_SAMPLES, MODEL_BUCKETS, TEMPLATE_BUCKETS
+from monitor.features.aggregates import CELL_LOG, MODEL_BUCKETS
 from monitor.features.catalogue import ACCOUNT_FEATURES
 
 _LENGTH_STEP = 4.0 / 12.0
@@ -28,11 +26,6 @@ _SHARE_STEP = 4.0 / 255.0
 
 def _c(name: str) -> pl.Expr:
     return pl.col(name)
-
-
-def _sum(terms: Iterable[pl.Expr]) -> pl.Expr:
-    """Floats added from left to right; null where one is."""
-    return reduce(operator.add, terms)
 
 
 def _ratio(part: pl.Expr, whole: pl.Expr) -> pl.Expr:
@@ -58,47 +51,22 @@ def _spread(total: pl.Expr, squares: pl.Expr, n: pl.Expr, step: float) -> pl.Exp
     return (_ratio(squares, n) - mean * mean).clip(0.0, None).sqrt() * step
 
 
-def _distinct(bits: str) -> pl.Expr:
-    """Linear counting over 64 cells; all set reads as 270, where the estimate ends."""
-    zeros = 64 - _c(bits).bitwise_count_ones().cast(pl.Float64)
-    return -64.0 * pl.when(zeros > 0).then((zeros * (1 / 64)).log()).otherwise(math.log(1 / 64))
+def _read(name: str) -> pl.Expr:
+    """A column of :mod:`monitor.features.readings`."""
+    return _c(name).fill_nan(None)
 
 
 def _known_distinct(bits: str) -> pl.Expr:
-    return pl.when(_c(bits) != 0).then(_distinct(bits))
+    return pl.when(_c(bits) != 0).then(_c(f"{bits}_distinct"))
 
 
-def _readable(bits: str) -> pl.Expr:
-    """Whether 64 cells are empty enough: 60 set are about 177 values, to within a sixth."""
-    return _c(bits).bitwise_count_ones() <= 60
+def _simpson(moment: str, n: pl.Expr, buckets: int = 0) -> pl.Expr:
+    """Chance that two different requests share a value, from the sum of squared bucket counts.
 
-
-def _corpus_items() -> pl.Expr:
-    """From the densest sample that can be read, else from the thinnest."""
-    read: pl.Expr = _distinct(f"d_corpus_items_{CORPUS_SAMPLES[-1]}") * CORPUS_SAMPLES[-1]
-    for one_in in CORPUS_SAMPLES[-2::-1]:
-        name = f"d_corpus_items_{one_in}"
-        read = pl.when(_readable(name)).then(_distinct(name) * one_in).otherwise(read)
-    return read
-
-
-def _models_per_item() -> pl.Expr:
-    """Pairs over items, of the densest sample that can be read; null where none can or no item is in it."""
-    ratio: pl.Expr = pl.lit(None, pl.Float64)
-    for one_in in CORPUS_SAMPLES[::-1]:
-        items, pairs = f"d_corpus_items_{one_in}", f"d_corpus_pairs_{one_in}"
-        ratio = pl.when(_readable(pairs)).then(_ratio(_distinct(pairs), _distinct(items))).otherwise(ratio)
-    return ratio
-
-
-def _simpson(prefix: str, buckets: int, n: pl.Expr, *, signed: bool) -> pl.Expr:
-    """Chance that two different requests share a value, from bucket counts.
-
-    A signed Count Sketch row is an unbiased second moment; plain buckets collide with chance 1/b, taken out.
+    A signed Count Sketch row is an unbiased second moment; plain ``buckets`` collide with chance 1/b, taken out.
     """
-    moment = pl.sum_horizontal(_c(f"{prefix}{i}") * _c(f"{prefix}{i}") for i in range(buckets)).cast(pl.Float64)
-    chance = (moment - n) / (n * (n - 1))
-    if not signed:
+    chance = (_c(moment) - n) / (n * (n - 1))
+    if buckets:
         chance = (chance - 1 / buckets) * (buckets / (buckets - 1))
     return pl.when(n > 1).then(chance.clip(0.0, 1.0))
 
@@ -106,9 +74,7 @@ def _simpson(prefix: str, buckets: int, n: pl.Expr, *, signed: bool) -> pl.Expr:
 def _concentration(window: str) -> pl.Expr:
     """Simpson index of openings or of closings, whichever gathers more: a template keeps at least one of them."""
     n = _c(f"{window}_n_template")
-    return pl.max_horizontal(
-        _simpson(f"{window}_{end}_", TEMPLATE_BUCKETS, n, signed=True) for end in ("opening", "closing")
-    )
+    return pl.max_horizontal(_simpson(f"{window}_{end}_moment", n) for end in ("opening", "closing"))
 
 
 def _log_mean(name: str, n: str, window: str) -> pl.Expr:
@@ -126,25 +92,6 @@ def _versus(name: str) -> pl.Expr:
 
 def _change(now: pl.Expr, past: pl.Expr, seen: str = "n") -> pl.Expr:
     return pl.when(_c(f"p_{seen}") >= 10).then(now - past)
-
-
-def _model_shift() -> pl.Expr:
-    terms = (
-        (_ratio(_c(f"d_model_{i}"), _c("d_n")) - _ratio(_c(f"p_model_{i}"), _c("p_n"))).abs()
-        for i in range(MODEL_BUCKETS)
-    )
-    return _change(_sum(terms) * 0.5, pl.lit(0.0))
-
-
-def _day_entropy() -> pl.Expr:
-    shares = (_ratio(_c(f"w_hour_{i}"), _c("w_n")) for i in range(24))
-    return -_sum(pl.when(p > 0).then(p * p.log()).otherwise(0.0) for p in shares) * (1 / math.log(24))
-
-
-def _style_change() -> pl.Expr:
-    names = ("question", "first_person", "second_person", "politeness", "wh")
-    squares = ((_share(name, "n_text") - _share(name, "n_text", "p")).pow(2) for name in names)
-    return _change(_sum(squares).sqrt(), pl.lit(0.0), "n_text")
 
 
 def _spread_of(name: str, step: float) -> pl.Expr:
@@ -173,7 +120,7 @@ def _expressions() -> dict[str, pl.Expr]:
         "gap_log_mean_24h": _ratio(_c("d_gap"), gaps) * (1 / CELL_LOG) - math.log2(1000),
         "gap_log_sd_24h": _spread(_c("d_gap"), _c("d_gap2"), gaps, 1 / CELL_LOG),
         "active_hours_24h": _c("active_hours"),
-        "day_entropy_7d": _day_entropy(),
+        "day_entropy_7d": _read("day_entropy"),
         "minute_phase_24h": (_ratio(phase, day_n) * 0.01).clip(0.0, 1.0),
         "concurrency_1h": pl.when(_c("h_n_latency") > 0).then(_c("h_latency_ms") * (1 / 3_600_000)),
         "temperature_mean_24h": _ratio(_c("d_temperature"), _c("d_n_temperature")) * 0.001,
@@ -222,14 +169,14 @@ def _expressions() -> dict[str, pl.Expr]:
         "wrapper_share_24h": _share("lex_wrapper", "n_text"),
         "generator_share_24h": _share("n_generator", "n_generator_known"),
         "corpus_share_24h": _share("n_corpus", "n_corpus_known"),
-        "corpus_items_distinct_24h": pl.when(_c("d_n_corpus_known") > 0).then(_corpus_items()),
-        "corpus_models_per_item_24h": _models_per_item(),
+        "corpus_items_distinct_24h": pl.when(_c("d_n_corpus_known") > 0).then(_c("corpus_items")),
+        "corpus_models_per_item_24h": _read("models_per_item"),
         "refused_share_24h": _share("n_refused", "n_refused_known"),
         "moderated_share_24h": _share("n_moderated", "n_moderated_known"),
-        "models_distinct_24h": _distinct("d_models"),
-        "models_distinct_7d": _distinct("w_models"),
-        "model_concentration_24h": _simpson("d_model_", MODEL_BUCKETS, day_n, signed=False),
-        "model_shift_past": _model_shift(),
+        "models_distinct_24h": _c("d_models_distinct"),
+        "models_distinct_7d": _c("w_models_distinct"),
+        "model_concentration_24h": _simpson("d_model_moment", day_n, MODEL_BUCKETS),
+        "model_shift_past": pl.when(_c("p_n") >= 10).then(_read("model_distance")),
         "keys_distinct_24h": _known_distinct("d_keys"),
         "networks_distinct_24h": _known_distinct("d_networks"),
         "networks_distinct_7d": _known_distinct("w_networks"),
@@ -255,7 +202,7 @@ def _expressions() -> dict[str, pl.Expr]:
         ),
         "template_vs_past": _change(concentration["d"], concentration["p"], "n_template"),
         "follow_up_vs_past": _change(_share("n_follow", "n_turn"), _share("n_follow", "n_turn", "p"), "n_turn"),
-        "style_vs_past": _style_change(),
+        "style_vs_past": pl.when(_c("p_n_text") >= 10).then(_read("style_distance")),
     }
 
 
