@@ -96,10 +96,15 @@ class TickStage:
         ``trusted_clock``: the broker set the record times, so a jump needs no agreement.
         """
         stats = TickStats()
-        kept = [self._open]
-        for (partition,), group in events.partition_by("partition", as_dict=True, maintain_order=True).items():
-            kept.append(self._assign(int(str(partition)), group, trusted_clock, stats))
-        waiting = pl.concat(kept)
+        tick, kept = np.empty(len(events), np.int64), np.empty(len(events), np.bool_)
+        times, keys, ids = (events[name].to_numpy() for name in ("t_ms", "dedup_key", "request_key"))
+        partitions, accounts = events["partition"].to_numpy(), events["account_id"]
+        for partition in np.unique(partitions).tolist():
+            at = np.flatnonzero(partitions == partition)  # rows: a frame for each would copy all columns thrice
+            newest = self._newest(partition, times[at], accounts, at, trusted_clock)
+            tick[at], kept[at] = self._assign(partition, times[at], newest, keys[at], ids[at], stats)
+        new = events.with_columns(tick=pl.Series(tick))
+        waiting = pl.concat([self._open, new if kept.all() else new.filter(kept)])
         closed = self._closed_ticks(waiting["partition"])
         done = waiting["tick"].to_numpy() < closed
         self._open = waiting.filter(~done)
@@ -172,15 +177,15 @@ class TickStage:
         self._requests.drop(partition)
         self._ids.drop(partition)
 
-    def _assign(self, partition: int, events: pl.DataFrame, trusted: bool, stats: TickStats) -> pl.DataFrame:
-        t = events["t_ms"].to_numpy()
-        newest = self._newest(partition, t, events["account_id"], trusted)
+    def _assign(
+        self, partition: int, t: _I64, newest: _I64, keys: _U64, ids: _U64, stats: TickStats
+    ) -> tuple[_I64, _Bools]:
+        """Tick of each event of a partition, and which to keep."""
         mark = newest - self.options.lateness_ms
         own, oldest_open = t // self.options.tick_ms, mark // self.options.tick_ms
         tick = np.where(newest >= 0, np.maximum(own, oldest_open), own)
         now = np.where(newest >= 0, np.maximum(oldest_open * self.options.tick_ms, 0), 0)
         too_old = (newest >= 0) & (t < mark - OLDEST_MS)
-        keys, ids = events["dedup_key"].to_numpy(), events["request_key"].to_numpy()
         keys = np.where(too_old, np.uint64(0), keys)
         ids = np.where(keys == 0, keys, ids ^ _U64_SALT)
         again, known = self._probe(partition, keys, ids, now, int(np.searchsorted(newest, 0)))
@@ -190,7 +195,7 @@ class TickStage:
         stats.held += int(((newest >= 0) & (t > newest + self.options.max_jump_ms)).sum())
         keep = ~again & ~too_old
         stats.late += int((keep & (tick > own)).sum())
-        return events.with_columns(tick=pl.Series(tick)).filter(keep)
+        return tick, keep
 
     def _probe(self, partition: int, keys: _U64, ids: _U64, now: _I64, begun: int) -> tuple[_Bools, _U64]:
         """Which requests came before, and which request (its key, 0: none) had their id.
@@ -216,10 +221,10 @@ class TickStage:
         again = self._requests.probe(partition, keys, keys, now).seen == 1
         return again, self._ids.probe(partition, ids, keys, now).value
 
-    def _newest(
-        self, partition: int, t: npt.NDArray[np.int64], accounts: pl.Series, trusted: bool
-    ) -> npt.NDArray[np.int64]:
-        """The partition's running newest believed time at each record, that record included; -1 before the first."""
+    def _newest(self, partition: int, t: _I64, accounts: pl.Series, rows: _I64, trusted: bool) -> _I64:
+        """The partition's running newest believed time at each record, that record included; -1 before the first.
+
+        ``rows`` are its records' places among the batch's ``accounts``."""
         clock = self._clocks.setdefault(partition, _Clock())
         out = np.empty(len(t), np.int64)
         if trusted:
@@ -243,7 +248,7 @@ class TickStage:
                     reach *= 2
                     continue
                 reach = _STRETCH
-            self._believe(clock, accounts[at], int(t[at]))
+            self._believe(clock, accounts[int(rows[at])], int(t[at]))
             out[at] = clock.newest_ms
             at += 1
         return out

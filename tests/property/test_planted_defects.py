@@ -81,7 +81,7 @@ def expiry_by_wall_clock(m: Patch) -> None:
 
 
 def any_time_believed(m: Patch) -> None:
-    def newest(self: TickStage, partition: int, t: Any, accounts: Any, trusted: bool) -> Any:
+    def newest(self: TickStage, partition: int, t: Any, *rest: Any) -> Any:
         clock = self._clocks.setdefault(partition, monitor.ticks._Clock())
         running = np.maximum.accumulate(np.concatenate(([clock.newest_ms], t)))[1:]
         clock.newest_ms = int(running[-1])
@@ -104,13 +104,13 @@ def open_ticks_not_dumped(m: Patch) -> None:
 
 
 def late_counted_twice(m: Patch) -> None:
-    inner = TickStage._assign
+    inner = TickStage.push
 
-    def assign(self: TickStage, partition: int, events: pl.DataFrame, *rest: Any) -> pl.DataFrame:
-        kept = inner(self, partition, events, *rest)
-        return pl.concat([kept, kept.filter(pl.col("tick") > pl.col("t_ms") // OPTIONS.tick_ms)])
+    def push(self: TickStage, events: pl.DataFrame, trusted_clock: bool = False) -> Any:
+        closed, stats = inner(self, events, trusted_clock)
+        return pl.concat([closed, closed.filter(pl.col("tick") > pl.col("t_ms") // OPTIONS.tick_ms)]), stats
 
-    m.setattr(TickStage, "_assign", assign)
+    m.setattr(TickStage, "push", push)
 
 
 HOURS_APART = [Event(0, "a", T0 + i * HOUR // 2, i % 5) for i in range(40)]
