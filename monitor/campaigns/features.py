@@ -51,7 +51,7 @@ _SAMPLE = 50_000
 class Rates:
     """Rates of the accounts ``rows`` (sorted), made once for all groups. ``now`` and ``before`` are NaN where one has
     nothing to divide by; ``mix`` [accounts, MODELS] shares of models of today; ``spread`` the variance over the
-    whole population, by statistic."""
+    whole population, by statistic; ``shape`` the sums of ``SHAPE`` [accounts, SHAPE]."""
 
     rows: I64
     now: dict[str, F64]
@@ -60,6 +60,7 @@ class Rates:
     requests: F64
     mix: F64
     spread: dict[str, float]
+    shape: I64
 
     def position(self, account: npt.NDArray[np.uint32]) -> I64:
         """Where accounts stand in the arrays; all of them must be among ``rows``."""
@@ -74,6 +75,7 @@ def rates(population: Population, rows: I64, spread: dict[str, float]) -> Rates:
     return Rates(
         rows, _rates(recent), _rates(today), _rates(yesterday + population.past[rows]),
         recent[:, 0].astype(np.float64), _mix(population.by_model[rows]), spread,
+        population.shape_of(rows),
     )  # fmt: skip
 
 
@@ -137,7 +139,7 @@ def statistics(
     texts, requests, people = by_group.total(counts).T
     texts_tell, requests_tell = texts >= LEAST_TEXTS, requests >= LEAST_REQUESTS
     harvest = column["harvest"]
-    shape = shapes.statistics(by_tenant, by_group, population.shape_of(account.astype(np.int64)))
+    shape = shapes.statistics(by_tenant, by_group, own.shape[at])
     # a mean of tenths may lie a bit below a tenth
     broad = by_group.mean(np.where(np.isnan(harvest), np.nan, harvest > _HARVESTS - 1e-9))
     columns = {

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from monitor.campaigns.cut import Cut
 from monitor.campaigns.sums import SHAPE
-from monitor.pooled.shape import COUNTED, SPREAD, ShapeModel, pool_from_sums
+from monitor.pooled.shape import COUNTED, MIN_KEPT, SPREAD, ShapeModel, pool_from_sums
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -32,7 +32,10 @@ sums fit 16 bits then and their squares 32."""
 SCALE: Final = 63.75
 """The largest scalar, 255, in six bits."""
 MOST: Final = 8
-"""Prompts without a template with which a tenant counts in a pool; the shape of 20 takes three tenants so."""
+"""Prompts without a template with which a tenant counts in a pool: the 20 that have a shape take three tenants so."""
+LEAST_ALONE: Final = 8
+"""Prompts of one tenant that have a shape of their own, if a rough one: of tenants with as many, 15 % of the honest
+ones and 85 % of those behind a public instruction set have log odds over 1."""
 DIGITS: Final = 6
 """Of the features, as of the model's edges: a last bit must not decide on which side of one a pool lies."""
 _SUMS, _SQUARES = 2 + len(COUNTED), 2 + len(COUNTED) + len(SPREAD)
@@ -69,10 +72,19 @@ def statistics(by_tenant: Cut, by_group: Cut, sums: I64) -> F64:
     pool = by_group.total(tenant[:, 1:] * weight[:, None])
     share = by_group.mean(np.where(told > 0, kept / np.maximum(told, 1.0), np.nan))
     n = np.divide(pool[:, 0], share, out=np.zeros(len(pool)), where=share > 0)
-    counts, sums_, squares = np.split(pool[:, 1:], (_SUMS - 2, _SQUARES - 2), axis=1)
-    features = pool_from_sums(n, pool[:, 0], counts, sums_, squares, SCALE)
-    score = _model().score(np.round(features, DIGITS))
-    return np.column_stack([share, pool[:, 0], score])
+    return np.column_stack([share, pool[:, 0], _score(np.column_stack([n, pool]), MIN_KEPT)])
+
+
+def alone(sums: I64) -> F64:
+    """Log odds [tenants] by their own sums [tenants, SHAPE]; NaN under :data:`LEAST_ALONE` prompts."""
+    return _score(sums, LEAST_ALONE)
+
+
+def _score(sums: F64 | I64, least: int) -> F64:
+    n, kept = sums[:, 0], sums[:, 1]
+    counts, first, second = np.split(sums[:, 2:], (_SUMS - 2, _SQUARES - 2), axis=1)
+    features = pool_from_sums(n, kept, counts, first, second, SCALE, least)
+    return _model().score(np.round(features, DIGITS))
 
 
 @cache
