@@ -34,6 +34,8 @@ MODELS = 16
 PAST_SHIFT = 3
 """Each day an eighth of the past is let go: a half-life of five days."""
 
+_AT_ONCE = 1 << 16
+"""Accounts whose shapes are added up together: 30 MB of room."""
 _EVER = 2**31 - 1
 """``last`` of a link that does not age: when an account was made."""
 
@@ -155,7 +157,9 @@ class Population:
         del totals, held
         shape = _joined([blob.shape() for blob in blobs])
         some = np.flatnonzero(shape[:, 0])
-        self.shape_today[rows[some]] = shapes.added(self.shape_today[rows[some]], shape[some])
+        for begin in range(0, len(some), _AT_ONCE):
+            part = some[begin : begin + _AT_ONCE]
+            self.shape_today[rows[part]] = shapes.added(self.shape_today[rows[part]], shape[part])
         del shape
         self._models(blobs, parts)
         created = _known(blobs, "created_ms", -1)
