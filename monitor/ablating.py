@@ -23,6 +23,7 @@ from monitor.backtest import translator
 from monitor.campaigning import LEADER
 from monitor.campaigns import StepBlob
 from monitor.campaigns.kinds import KINDS
+from monitor.campaigns.sums import SHAPE
 from monitor.evaluate.ablation import GROUPS
 from monitor.offline import Detector
 from monitor.partwise import Work, make_pipeline
@@ -34,9 +35,8 @@ NAME: Final = "campaign steps"
 RUNS: Final = ("metadata only", "no payment", "no egress", "no client", "no creation", "no sign-up links", "no blobs",
                "no links at all")  # fmt: skip
 _OF_TEXT: Final = (
-    "n_text", "question", "first_person", "second_person", "politeness", "wh", "length", "length2", "upper", "upper2",
-    "code", "code2", "newline", "newline2", "unique", "unique2", "url", "lex_reasoning", "lex_rubric", "lex_dataset",
-    "lex_rewrite", "lex_benchmark", "lex_wrapper", "n_harvest", "n_human",
+    "n_text", "question", "lex_reasoning", "lex_rubric", "lex_dataset", "lex_rewrite", "lex_benchmark", "lex_wrapper",
+    "n_harvest", "n_human", *SHAPE,
 )  # fmt: skip
 """Sums of an account that its prompts alone add to."""
 _OF_FIELD: Final[Mapping[str, tuple[str, ...]]] = {"prompt": _OF_TEXT, "reasoning_blob_fp": ("n_blob",)}

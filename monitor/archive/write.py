@@ -20,7 +20,7 @@ import polars as pl
 from monitor.campaigns.blob import StepBlob
 
 from .read import day_folders
-from .rows import SCORES, combined, of_blob
+from .rows import SCHEMA, SCORES, combined, of_blob
 
 _WAITING = {"partition": pl.Int32(), "t_ms": pl.Int64(), "account": pl.String(), **dict.fromkeys(SCORES, pl.UInt8())}
 
@@ -94,7 +94,9 @@ class Archive:
                 for step in bad:
                     step.rename(step.with_suffix(".damaged"))
                 if steps:
-                    _write(combined(pl.scan_parquet(steps)), folder / f"p{partition}.parquet")
+                    # a day in which another release came in has steps without the newer sums
+                    read = pl.scan_parquet(steps, schema=SCHEMA, missing_columns="insert", extra_columns="ignore")
+                    _write(combined(read), folder / f"p{partition}.parquet")
                     for step in steps:
                         step.unlink(missing_ok=True)
         return damaged

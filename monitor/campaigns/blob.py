@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 
 from monitor.arrays import pack, unpack
-from monitor.campaigns.sums import HELD, HELD_AT, NAMES
+from monitor.campaigns.sums import HELD, HELD_AT, NAMES, SHAPE, SHAPE_AT
 from monitor.campaigns.tally import I32, I64, TOTALS, rows_of
 
-KIND, VERSION = "links", 1
+KIND, VERSION = "links", 2
 _MANY = "links of several"
 TABLES = ("accounts", "links", "models")
 
@@ -63,6 +63,10 @@ class StepBlob:
     def held(self) -> I32:
         """``HELD`` of each account: int32 [accounts, HELD]."""
         return self.made[1][:, HELD_AT] if self.made is not None else rows_of(self.accounts, HELD, np.int32)
+
+    def shape(self) -> I32:
+        """``SHAPE`` of each account: int32 [accounts, SHAPE]."""
+        return self.made[1][:, SHAPE_AT] if self.made is not None else rows_of(self.accounts, SHAPE, np.int32)
 
     def encode(self) -> bytes:
         """Bytes for a store."""

@@ -19,6 +19,7 @@ import polars as pl
 
 from monitor.campaigns.graph import LEAST_SHARED, Shared
 from monitor.campaigns.kinds import CODE
+from monitor.pooled.conformal import Calibration, stratum
 
 F64 = npt.NDArray[np.float64]
 
@@ -30,8 +31,11 @@ RANKED: dict[str, tuple[str, bool]] = {
     "new_link_quantile": ("new_link_share", True), "pivot_quantile": ("new_model_share", True),
     "change_quantile": ("change_z", True), "at_cap_quantile": ("at_cap_share", True),
     "one_shot_quantile": ("follow_up_share", False), "tools_quantile": ("tools_share", True),
+    "shape_quantile": ("shape_score", True),
 }  # fmt: skip
 """Rank: (statistic, whether high is suspicious)."""
+BESIDE = ("residual_share", "shape_prompts")
+"""What parts the strata of a shape: never ranked, and it ships beside the statistics that are."""
 _FROM = [CODE[k] for k in ("payment", "egress_prefix", "egress_asn", "creation_cohort", "contact_domain", "referral")]
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
@@ -61,6 +65,7 @@ def calibration_groups(shared: Shared, label: npt.NDArray[np.int64], most: int, 
 ENOUGH = 300
 """Live groups from which those that ship are not asked any more; until then they fill up to it."""
 SHIPPED = "calibration.v1.csv"
+_SHIPPED_COLUMNS = ["tenants", *(statistic for statistic, _ in RANKED.values()), *BESIDE]
 _MODEL_DAY = ("new_model_share",)
 """Statistics of which only the same day's traffic says what is usual: what ships knows nothing of them."""
 
@@ -69,13 +74,13 @@ _MODEL_DAY = ("new_model_share",)
 def shipped() -> pl.DataFrame:
     """Groups of honest simulated traffic: size and statistics, in the order in which they are asked."""
     body = resources.files("monitor.campaigns").joinpath(SHIPPED).read_bytes()
-    columns = {"tenants": pl.Float64(), **{statistic: pl.Float64() for statistic, _ in RANKED.values()}}
+    columns = dict.fromkeys(_SHIPPED_COLUMNS, pl.Float64())
     return pl.read_csv(io.BytesIO(body), schema_overrides=columns)
 
 
 def to_ship(reference: pl.DataFrame) -> bytes:
     """Groups as the file that ships."""
-    kept = reference.select("tenants", *(statistic for statistic, _ in RANKED.values()))
+    kept = reference.select(_SHIPPED_COLUMNS)
     unknown = [pl.lit(None, pl.Float64()).alias(name) for name in _MODEL_DAY]
     return kept.with_columns(unknown).write_csv(float_precision=4).encode()
 
@@ -93,12 +98,17 @@ def ranks(candidates: pl.DataFrame, reference: pl.DataFrame, least: int) -> dict
     """Each rank of :data:`RANKED` for the candidates: the share of the reference that is less suspicious, 0 to 1.
 
     ``(below) / (n + 1)``: ties count against it. Null where the statistic is not known, or fewer than ``least``
-    groups of its size (of any size, where those are too few) have one.
+    groups of its size (of any size, where those are too few) have one. A shape is ranked among groups of as many
+    prompts (of any number, where those are too few) whose share without templates is alike, never among others: the
+    slots of a pipeline's template and what people write have nothing in common.
     """
     own = _stratum(candidates["tenants"])
     theirs = _stratum(reference["tenants"])
     out = {}
     for name, (statistic, high) in RANKED.items():
+        if statistic == "shape_score":
+            out[name] = pl.Series(name, _shape_ranks(candidates, reference, least), nan_to_null=True)
+            continue
         values, null = _numbers(candidates[statistic]), _numbers(reference[statistic])
         found = np.full(len(values), np.nan)
         everyone = np.sort(null[~np.isnan(null)])
@@ -114,6 +124,14 @@ def ranks(candidates: pl.DataFrame, reference: pl.DataFrame, least: int) -> dict
                 found[rows] = below / (len(pool) + 1)
         out[name] = pl.Series(name, found, nan_to_null=True)
     return out
+
+
+def _shape_ranks(candidates: pl.DataFrame, reference: pl.DataFrame, least: int) -> F64:
+    # whose client is of which class is not known here: all are one
+    strata = [stratum(np.zeros(len(f), np.int64), *(np.nan_to_num(_numbers(f[c])) for c in BESIDE))
+              for f in (candidates, reference)]  # fmt: skip
+    harmless = Calibration(_numbers(reference["shape_score"]), strata[1], least)
+    return np.asarray(1.0 - harmless.p_values(_numbers(candidates["shape_score"]), strata[0]))
 
 
 def _stratum(tenants: pl.Series) -> npt.NDArray[np.int64]:

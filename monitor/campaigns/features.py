@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from monitor.campaigns import shapes
 from monitor.campaigns.cut import Cut
 from monitor.campaigns.evidence import Witnesses
 from monitor.campaigns.kinds import GROUPS
@@ -50,7 +51,7 @@ _SAMPLE = 50_000
 class Rates:
     """Rates of the accounts ``rows`` (sorted), made once for all groups. ``now`` and ``before`` are NaN where one has
     nothing to divide by; ``mix`` [accounts, MODELS] shares of models of today; ``spread`` the variance over the
-    whole population, by statistic."""
+    whole population, by statistic; ``shape`` the sums of ``SHAPE`` [accounts, SHAPE]."""
 
     rows: I64
     now: dict[str, F64]
@@ -59,6 +60,7 @@ class Rates:
     requests: F64
     mix: F64
     spread: dict[str, float]
+    shape: I64
 
     def position(self, account: npt.NDArray[np.uint32]) -> I64:
         """Where accounts stand in the arrays; all of them must be among ``rows``."""
@@ -73,6 +75,7 @@ def rates(population: Population, rows: I64, spread: dict[str, float]) -> Rates:
     return Rates(
         rows, _rates(recent), _rates(today), _rates(yesterday + population.past[rows]),
         recent[:, 0].astype(np.float64), _mix(population.by_model[rows]), spread,
+        population.shape_of(rows),
     )  # fmt: skip
 
 
@@ -136,6 +139,7 @@ def statistics(
     texts, requests, people = by_group.total(counts).T
     texts_tell, requests_tell = texts >= LEAST_TEXTS, requests >= LEAST_REQUESTS
     harvest = column["harvest"]
+    shape = shapes.statistics(by_tenant, by_group, own.shape[at])
     # a mean of tenths may lie a bit below a tenth
     broad = by_group.mean(np.where(np.isnan(harvest), np.nan, harvest > _HARVESTS - 1e-9))
     columns = {
@@ -151,6 +155,7 @@ def statistics(
         "new_link_share": mean["new_link"], "new_model_share": np.where(requests_tell, mean["new"], np.nan),
         "change_z": _change(by_group, np.column_stack([column[f"d_{c}"] for c in _CHANGED])),
         "uniformity": _uniformity(by_group, {c: column[f"u_{c}"] for c in _UNIFORM}, own.spread),
+        **{name: shape[:, i] for i, name in enumerate(shapes.STATISTICS)},
     }  # fmt: skip
     made = np.round(np.column_stack(list(columns.values())), DIGITS)
     frame = pl.from_numpy(made, schema=list(columns)).with_columns(pl.all().fill_nan(None))
@@ -161,6 +166,7 @@ NAMES_OF_STATISTICS = (
     "tenants", "members", "requests_recent", *(f"{name}_share" for name in RATES), "harvest_breadth",
     "template_share", "age_days_median", "free_share", "invoiced_share", "link_bits", "attested_share",
     *(f"{g}_link_share" for g in GROUPS), "link_groups", "new_link_share", "new_model_share", "change_z", "uniformity",
+    *shapes.STATISTICS,
 )  # fmt: skip
 """Columns of :func:`statistics` after ``group``, in order."""
 

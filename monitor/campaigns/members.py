@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from monitor.campaigns import shapes
 from monitor.campaigns.evidence import Witnesses
 from monitor.campaigns.features import Rates
 from monitor.campaigns.kinds import CODE, COHORT_MS, GROUPS, KINDS
@@ -32,6 +33,8 @@ MOVED = 0.15
 _ATTESTED_GROUPS = ("payment", "network", "creation")
 ASKS, LEAST_PROMPTS = 0.2, 8
 """Share of prompts that ask, or speak of a person, up to which nobody asks; prompts of a tenant that tell."""
+INSTRUCTS = 1.0
+"""Log odds of a tenant's own prompts from which they are instructions: of honest tenants that ask nothing a third."""
 MOST = 0.5
 """Share of the campaign's requests from which a habit is what it is known by, and whoever has it not is another."""
 ALIKE = 0.25
@@ -163,11 +166,13 @@ def _asks_nobody(
 ) -> npt.NDArray[np.bool_]:
     """Whether accounts of a campaign in which nobody asks as people do ask no more than it does.
 
-    Where each prompt is another one and none asks for reasoning, that is the conduct which is left. It takes two facts
-    that you attest, and enough of a tenant's prompts to tell: of eight that a person wrote three ask something.
+    Where each prompt is another one and none asks for reasoning, that is the conduct which is left. It takes enough of
+    a tenant's prompts to tell (of eight that a person wrote three ask something), and two facts that you attest
+    (``twice``) or prompts that have the shape of instructions.
     """
     none = np.zeros(len(at), np.bool_)
-    if min(row["uniformity_quantile"] or 0.0, row["impersonal_quantile"] or 0.0) < UNUSUAL:
+    alike = max(row["uniformity_quantile"] or 0.0, row["shape_quantile"] or 0.0)
+    if min(alike, row["impersonal_quantile"] or 0.0) < UNUSUAL:
         return none
     question, human = row["question_share"], row["human_share"]
     if question is None or human is None or question > ASKS or human > ASKS:
@@ -176,7 +181,10 @@ def _asks_nobody(
     _, number = np.unique(tenant, return_inverse=True)
     told = np.bincount(number, texts)[number] >= LEAST_PROMPTS
     shares = [_of_tenant(np.nan_to_num(own.now[c][at]) * texts, texts, tenant) for c in ("question", "human")]
-    return np.asarray(twice & told & (shares[0] <= ASKS) & (shares[1] <= ASKS))
+    plain = told & (shares[0] <= ASKS) & (shares[1] <= ASKS)
+    shape = np.zeros((number.max() + 1, own.shape.shape[1]), np.int64)
+    np.add.at(shape, number, own.shape[at])
+    return np.asarray(plain & (twice | (shapes.alone(shape)[number] >= INSTRUCTS)))
 
 
 def _does(rate: npt.NDArray[np.float64], texts: npt.NDArray[np.float64], pooled: float | None) -> npt.NDArray[np.bool_]:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from monitor.campaigns import shapes
 from monitor.campaigns.blob import StepBlob
 from monitor.campaigns.kinds import CODE, COHORT_MS
 from monitor.campaigns.links import SCHEMA, merged
@@ -26,12 +27,15 @@ _T = TypeVar("_T", bound=np.generic)
 I64 = npt.NDArray[np.int64]
 I32 = npt.NDArray[np.int32]
 U16 = npt.NDArray[np.uint16]
+U8 = npt.NDArray[np.uint8]
 
 MODELS = 16
 """Models told apart; those that appear after fifteen others share the last column."""
 PAST_SHIFT = 3
 """Each day an eighth of the past is let go: a half-life of five days."""
 
+_AT_ONCE = 1 << 16
+"""Accounts whose shapes are added up together: 30 MB of room."""
 _EVER = 2**31 - 1
 """``last`` of a link that does not age: when an account was made."""
 
@@ -42,7 +46,8 @@ _WIDTH = len(PLACE)
 class Population:
     """See the module. ``step_ms``: length of a step; links live ``link_days`` of event time.
 
-    ``today``, ``yesterday`` and ``past`` are int32 [accounts, PLACE], ``by_model`` today's requests [accounts, MODELS];
+    ``today``, ``yesterday`` and ``past`` are int32 [accounts, PLACE], ``shape_today`` and ``shape_yesterday`` rows of
+    :mod:`~monitor.campaigns.shapes`, ``by_model`` today's requests [accounts, MODELS];
     bit i of ``asked`` says that an account ever asked for the i-th model.
     """
 
@@ -63,6 +68,8 @@ class Population:
     today: I32 = field(default_factory=lambda: np.zeros((0, _WIDTH), np.int32))
     yesterday: I32 = field(default_factory=lambda: np.zeros((0, _WIDTH), np.int32))
     past: I32 = field(default_factory=lambda: np.zeros((0, _WIDTH), np.int32))
+    shape_today: U8 = field(default_factory=lambda: np.zeros((0, shapes.WIDTH), np.uint8))
+    shape_yesterday: U8 = field(default_factory=lambda: np.zeros((0, shapes.WIDTH), np.uint8))
     by_model: I32 = field(default_factory=lambda: np.zeros((0, MODELS), np.int32))
     asked: U16 = field(default_factory=lambda: np.zeros(0, np.uint16))
     links: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SCHEMA))
@@ -79,6 +86,10 @@ class Population:
     def texts(self) -> I64:
         """Requests with text of each account since it was first seen."""
         return self.totals[: len(self), len(TOTALS)]
+
+    def shape_of(self, rows: I64) -> I64:
+        """Sums of ``SHAPE`` of accounts over one to two days: [rows, SHAPE]."""
+        return shapes.read(self.shape_today[rows]) + shapes.read(self.shape_yesterday[rows])
 
     def add(self, step: int, blobs: Iterable[StepBlob]) -> list[I64]:
         """Take a step's blobs, in order of partition; returns the rows of the accounts in each."""
@@ -144,6 +155,12 @@ class Population:
         self.totals[rows, :-1] += totals
         self.totals[rows, -1] += held[:, PLACE["n_text"] - 1]
         del totals, held
+        shape = _joined([blob.shape() for blob in blobs])
+        some = np.flatnonzero(shape[:, 0])
+        for begin in range(0, len(some), _AT_ONCE):
+            part = some[begin : begin + _AT_ONCE]
+            self.shape_today[rows[part]] = shapes.added(self.shape_today[rows[part]], shape[part])
+        del shape
         self._models(blobs, parts)
         created = _known(blobs, "created_ms", -1)
         told = np.flatnonzero((created >= 0) & (self.created_ms[rows] < 0))
@@ -242,6 +259,7 @@ class Population:
             self.past -= self.past >> PAST_SHIFT
             self.past += self.yesterday
             self.yesterday = self.today
+            self.shape_yesterday, self.shape_today = self.shape_today, np.zeros(self.shape_today.shape, np.uint8)
             self.today, self.by_model = np.zeros(self.today.shape, np.int32), np.zeros(self.by_model.shape, np.int32)
         self.day = max(self.day, day)
 
@@ -275,5 +293,5 @@ def _known(blobs: Sequence[StepBlob], name: str, unknown: int) -> I64:
 
 ARRAYS = (
     "tenant", "created_ms", "billing", "first_ms", "last_ms", "totals", "today", "yesterday", "past", "by_model",
-    "asked",
+    "asked", "shape_today", "shape_yesterday",
 )  # fmt: skip

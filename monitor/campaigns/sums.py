@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 import polars as pl
 
 SHARED = (
-    "n_text", "n_turn", "n_follow", "question", "first_person", "second_person", "politeness", "wh",
-    "length", "length2", "upper", "upper2", "code", "code2", "newline", "newline2", "unique", "unique2", "url",
+    "n_text", "n_turn", "n_follow", "question",
     "lex_reasoning", "lex_rubric", "lex_dataset", "lex_rewrite", "lex_benchmark", "lex_wrapper",
     "n_ok", "n_error", "n_short", "n_cap", "n_cap_known", "n_stream", "n_stream_known", "n_tools", "n_tools_known",
     "n_json", "n_json_known", "n_effort", "n_effort_known", "n_batch", "n_delivery", "n_temperature",
@@ -16,7 +15,18 @@ SHARED = (
 )  # fmt: skip
 """Sums that the account features make too; their expressions are handed in."""
 OWN = ("n_harvest", "n_human", "log_in2", "log_out2")
-NAMES = (*SHARED, *OWN)
+SHAPE = (
+    "n_told", "n_whole",
+    "whole_question", "whole_first_person", "whole_second_person", "whole_politeness", "whole_wh", "whole_command",
+    "whole_follow",
+    "whole_length", "whole_upper", "whole_newline", "whole_code", "whole_unique",
+    "whole_length2", "whole_upper2", "whole_newline2", "whole_code2", "whole_unique2",
+)  # fmt: skip
+"""``pooled.shape.Sums``, flat: prompts of which it is known whether they hold a heavy gram, those that hold none, and
+of the latter the counts, the sums and the sums of squares. A prompt that came as a sketch has no text to look for grams
+in, and in a partition's first epoch no gram is known: both add nothing here. Taken for whole, every honest pipeline
+would look like a campaign."""
+NAMES = (*SHARED, *OWN, *SHAPE)
 """Every sum, in order."""
 COLUMN: Mapping[str, int] = {name: i for i, name in enumerate(NAMES)}
 
@@ -27,6 +37,7 @@ HELD = (
 )  # fmt: skip
 """Sums that the stage keeps of everybody, three days of each: those that its statistics read. The others are in blobs
 and in the archive."""
+SHAPE_AT = [COLUMN[name] for name in SHAPE]
 HELD_AT = [COLUMN[name] for name in HELD]
 PLACE: Mapping[str, int] = {name: i for i, name in enumerate(("requests", *HELD))}
 """Column of each in the stage's tables."""
@@ -34,6 +45,13 @@ PLACE: Mapping[str, int] = {name: i for i, name in enumerate(("requests", *HELD)
 _HARVEST = ("reasoning_elicitation", "rubric_grading", "preference_pair", "score_only", "dataset_generation")
 """Not ``wrapper``: "answer only from the material" is an ordinary system prompt, which whoever frames a customer copies
 with everything else, and then both harvest in each request."""
+
+
+_FLAGS = {
+    "question": "has_question", "first_person": "first_person", "second_person": "second_person",
+    "politeness": "politeness", "wh": "question_first", "command": "imperative_first",
+}  # fmt: skip
+_WHOLE = 255
 
 
 def expressions(
@@ -46,6 +64,12 @@ def expressions(
         return pl.any_horizontal(*terms).fill_null(False).cast(pl.Int32)
 
     human = ("first_person", "politeness")
+    whole = (pl.col("residual_share") == _WHOLE).fill_null(False)
+
+    def where_whole(term: pl.Expr) -> pl.Expr:
+        return pl.when(whole).then(term).otherwise(0)
+
+    spread = {name: shared[name] for name in ("length", "upper", "newline", "code", "unique")}
     return {
         **{name: shared[name] for name in SHARED},
         # some channels log the tools' schema and not their names
@@ -55,4 +79,12 @@ def expressions(
         "n_human": any_of(*(scalar(name) > 0 for name in human)),
         "log_in2": shared["log_in"] * shared["log_in"],
         "log_out2": shared["log_out"] * shared["log_out"],
-    }
+        "n_told": pl.col("residual_share").is_not_null().cast(pl.Int32),
+        "n_whole": whole.cast(pl.Int32),
+        # of a prompt without a heavy gram the residual is the shape itself
+        **{f"whole_{name}": (whole & (scalar(flag) > 0)).fill_null(False).cast(pl.Int32)
+           for name, flag in _FLAGS.items()},
+        "whole_follow": where_whole(shared["n_follow"]),
+        **{f"whole_{name}": where_whole(term) for name, term in spread.items()},
+        **{f"whole_{name}2": where_whole(term * term) for name, term in spread.items()},
+    }  # fmt: skip

@@ -77,6 +77,12 @@ _REST = (
        "difference over its standard error", raw="prompt output_tokens input_tokens status"),
     _c("uniformity", "shape", "share", "how alike members' token lengths and parameters are: 1 all the same, 0 as "
        "different as the population", raw="input_tokens output_tokens", high=1),
+    _c("residual_share", "shape", "share", "prompts without words that many prompts of their partition share; null for "
+       "prompts that came as sketches", needs="prompt", high=1),
+    _c("shape_prompts", "shape", "prompts", "prompts whose shape is pooled: those without such words, eight at most "
+       "of a tenant", needs="prompt"),
+    _c("shape_score", "shape", "log odds", "shape of these prompts: whether they are instructions of a campaign rather "
+       "than what people write; null under 20", needs="prompt", low=None),
 )  # fmt: skip
 _RANKS = (
     _c("harvest_quantile", "content", "quantile", "rank of harvest_share", needs="prompt", high=1),
@@ -92,6 +98,8 @@ _RANKS = (
     _c("one_shot_quantile", "shape", "quantile", "rank of follow_up_share, few follow-ups being suspicious",
        needs="turn_index", high=1),
     _c("tools_quantile", "shape", "quantile", "rank of tools_share", needs="tools", high=1),
+    _c("shape_quantile", "shape", "quantile", "rank of shape_score, among groups with as large a residual_share",
+       needs="prompt", high=1),
     _c("product_absent_share", "client", "share", "accounts of which no first-party telemetry was ever seen",
        needs="context:product_seen", high=1),
     _c("replacements", "timing", "accounts", "bans of members after which another member was made within six hours",

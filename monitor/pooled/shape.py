@@ -83,13 +83,18 @@ def sums_of(scalars: U8, follow: Bools, residual: U8 | None = None, residual_sha
     )  # fmt: skip
 
 
-def pool_from_sums(n: I64, kept: I64, counts: I64, sums: I64, squares: I64, scale: float = 255.0) -> F64:
-    """``FEATURES`` (m, 13) of pools by their ``Sums``; ``nan`` but for ``kept_share`` where fewer than ``MIN_KEPT``.
+def pool_from_sums(
+    n: npt.ArrayLike, kept: npt.ArrayLike, counts: npt.ArrayLike, sums: npt.ArrayLike, squares: npt.ArrayLike,
+    scale: float = 255.0, least: int = MIN_KEPT,
+) -> F64:  # fmt: skip
+    """``FEATURES`` (m, 13) of pools by their ``Sums``; ``nan`` but for ``kept_share`` where fewer than ``least`` are
+    kept.
 
-    ``scale`` is the largest value that a scalar takes in the sums: 63.75 where they were made of ``scalar // 4``.
+    Requests may be weighed; then all five are of weights. ``scale`` is the largest value that a scalar takes in the
+    sums: 63.75 where they were made of ``scalar // 4``.
     """
     n, kept = np.asarray(n, np.float64), np.asarray(kept, np.float64)
-    known = kept >= MIN_KEPT
+    known = kept >= least
     of = np.where(known, kept, np.nan)[:, None]
     rates = np.asarray(counts, np.float64) / of
     rates[:, COUNTED.index("imperative_first")] = 1.0 - rates[:, COUNTED.index("imperative_first")]

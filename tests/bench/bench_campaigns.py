@@ -16,7 +16,7 @@ import polars as pl
 
 from monitor.campaigns import CampaignStage, StepBlob
 from monitor.campaigns.kinds import CODE
-from monitor.campaigns.sums import NAMES
+from monitor.campaigns.sums import NAMES, SHAPE
 from monitor.campaigns.tally import TOTALS
 from monitor.jit import warm_all
 
@@ -52,7 +52,7 @@ def blob(step: int, rows: np.ndarray, values: dict[str, np.ndarray], created_ms:
     """The accounts ``rows`` with all their links, as one partition publishes them."""
     n = len(rows)
     names = pl.Series(np.char.add("acct_", rows.astype(str)))
-    zero = pl.Series(np.zeros(n, np.int32))
+    zero, four = (pl.Series(np.full(n, value, np.int32)) for value in (0, 4))
     ones = {"requests": 4, "n_text": 4, "n_ok": 4, "n_turn": 4, "n_harvest": 1, "question": 1, "log_in": 60}
     at = (FIRST + step) * STEP_MS
     columns = {
@@ -60,7 +60,8 @@ def blob(step: int, rows: np.ndarray, values: dict[str, np.ndarray], created_ms:
         "billing": pl.Series(np.full(n, 4, np.uint8)), "first_ms": pl.Series(np.full(n, at)),
         "last_ms": pl.Series(np.full(n, at + 1_000)), "ticks": pl.Series(np.ones(n, np.uint64)), "exemplar": names,
         **{name: pl.Series(np.full(n, ones.get(name, 0), np.int64)) for name in TOTALS},
-        **{name: pl.Series(np.full(n, ones[name], np.int32)) if name in ones else zero for name in NAMES},
+        **{name: pl.Series(np.full(n, ones[name], np.int32)) if name in ones
+           else four if name in SHAPE else zero for name in NAMES},
     }  # fmt: skip
     links = pl.DataFrame(
         {

@@ -5,11 +5,15 @@ from __future__ import annotations
 import random
 from itertools import pairwise
 
+import numpy as np
 import polars as pl
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from monitor.arrays import StateUnreadable, pack, unpack
 from monitor.campaigns import CampaignStage, LinkCollector, StepBlob, sums
+from monitor.campaigns import blob as blob_format
 from monitor.campaigns.kinds import CODE
 from monitor.campaigns.tally import TEMPLATES_A_STEP
 from monitor.features.aggregates import narrow_expressions
@@ -36,6 +40,8 @@ def events(rows: list[tuple[int, int, int, int]]) -> pl.DataFrame:
         "input_tokens": [10 + v for *_, v in rows], "output_tokens": [v for *_, v in rows],
         "payment": [a % 3 + 1 for _, a, _, _ in rows], "prompt_prefix": [v % 40 + 1 for *_, v in rows],
         "blobs": [[v + 1] if v % 5 == 0 else None for *_, v in rows],
+        "shape": [[(v * (i + 3)) % 256 for i in range(24)] for *_, v in rows],
+        "residual_share": [(255, 90, None)[v % 3] for *_, v in rows], "n_messages": [1 + v % 4 for *_, v in rows],
     }  # fmt: skip
     frame = pl.DataFrame(known, schema={n: EVENT_SCHEMA[n] for n in known})
     rest = [pl.lit(None, d).alias(n) for n, d in EVENT_SCHEMA.items() if n not in known]
@@ -98,6 +104,29 @@ def test_a_blob_that_travelled_is_taken_in_as_one_that_did_not(rows: list[tuple[
         here.step(step, made)
         there.step(step, [StepBlob.decode(b.encode()) for b in made])
     assert here.dump() == there.dump()
+
+
+@SLOW
+@given(ROWS, st.sets(st.integers(0, 5)))
+def test_the_sums_of_disjoint_accounts_add_up(rows: list[tuple[int, int, int, int]], some: set[int]) -> None:
+    """And no cut of the batches, no order and no restart changes them: the test above compares every byte."""
+
+    def shapes_of(kept: list[tuple[int, int, int, int]]) -> np.ndarray:
+        read = [StepBlob.decode(body) for body in blobs([events(kept)])] if kept else []
+        return sum((blob.shape().sum(axis=0, dtype=np.int64) for blob in read), np.zeros(len(sums.SHAPE), np.int64))
+
+    parts = [[r for r in rows if (r[1] in some) is side] for side in (True, False)]
+    whole = shapes_of(rows)
+    assert whole.tolist() == (shapes_of(parts[0]) + shapes_of(parts[1])).tolist()
+    assert whole[:2].tolist() == [sum(v % 3 < 2 for *_, v in rows), sum(v % 3 == 0 for *_, v in rows)]
+
+
+def test_a_blob_of_another_release_is_refused() -> None:
+    (made,) = blobs([events([(0, 1, 5, 1)])])
+    arrays, values = unpack("links", blob_format.VERSION, made)
+    for version in (blob_format.VERSION - 1, blob_format.VERSION + 1):
+        with pytest.raises(StateUnreadable, match="another release"):
+            StepBlob.decode(pack("links", version, arrays, values))
 
 
 def test_a_step_closes_when_its_partition_has_passed_it() -> None:

@@ -133,6 +133,19 @@ def days_of_step(b: StepBlob) -> date:
     return date(1970, 1, 1) + timedelta(days=b.step * STEP_MS // 86_400_000)
 
 
+def test_a_day_in_which_a_release_with_other_sums_came_in_is_put_together(tmp_path: Path) -> None:
+    made, archive = steps(DAY + 40), Archive(tmp_path, STEP_MS)
+    archive.put(made[:20])
+    first = days_of(tmp_path)[0].isoformat()
+    for file in (tmp_path / first).glob("p0-*.parquet"):
+        pl.read_parquet(file).drop("n_whole").with_columns(gone=1).write_parquet(file)
+    archive.put(made[20:])
+    (file,) = (tmp_path / first).glob("*.parquet")
+    read = pl.read_parquet(file)
+    assert read.schema == pl.Schema(SCHEMA)
+    assert read["n_whole"].sum() == 0, "none of these has a text"
+
+
 def test_days_past_their_life_go(tmp_path: Path) -> None:
     archive = Archive(tmp_path, STEP_MS, days=2)
     for s in range(0, 6 * DAY, DAY // 2):

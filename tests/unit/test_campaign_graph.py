@@ -172,9 +172,8 @@ def test_a_wrapper_alone_is_no_harvest() -> None:
     """"Answer only from the material" stands in a framed customer's system prompt, which the framer copies."""
     asks = ("reasoning_elicitation", "rubric_grading", "preference_pair", "score_only", "dataset_generation")
     flags = (*asks, "wrapper")
-    made = sums.expressions(
-        {name: pl.lit(0) for name in sums.SHARED}, lambda name: pl.col(name), lambda name: pl.lit(0)
-    )
+    shared = {name: pl.lit(0) for name in (*sums.SHARED, "length", "upper", "newline", "code", "unique")}
+    made = sums.expressions(shared, lambda name: pl.col(name), lambda name: pl.lit(0))
     each = pl.DataFrame([{name: name == flag for name in flags} for flag in flags]).with_columns(tool_schema=pl.lit(7))
     assert each.select(made["n_harvest"]).to_series().to_list() == [1, 1, 1, 1, 1, 0]
     assert each.select(made["n_tools"]).to_series().to_list() == [1] * 6, "a schema is an offer of tools"

@@ -1,11 +1,12 @@
-"""Who works as a campaign does where there is no text."""
+"""Who works as a campaign does where there is no text, and who asks as little where there is."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from monitor.campaigns.features import Rates
-from monitor.campaigns.members import _works_alike
+from monitor.campaigns.members import _asks_nobody, _works_alike
+from monitor.campaigns.sums import SHAPE
 
 ROW: dict[str, float | None] = {
     "harvest_share": None, "uniformity_quantile": 0.95, "at_cap_quantile": 0.95, "at_cap_share": 0.24,
@@ -17,7 +18,8 @@ NEVER_ASKS_BACK = {**ROW, "tools_quantile": 0.2, "one_shot_quantile": 0.97, "fol
 def alike(row: dict[str, float | None], twice: bool, **rate: float) -> bool:
     known = {"requests": 18.0, "at_cap": 0.0, "tools": 0.0, "follow_up": 0.5} | rate
     now = {name: np.array([value]) for name, value in known.items()}
-    own = Rates(np.array([0]), now, now, now, now["requests"], np.zeros((1, 1)), {})
+    none = np.zeros((1, len(SHAPE)), np.int64)
+    own = Rates(np.array([0]), now, now, now, now["requests"], np.zeros((1, 1)), {}, none)
     return bool(_works_alike(own, np.array([0]), row, np.array([twice]))[0])
 
 
@@ -50,3 +52,49 @@ def test_what_is_not_known_neither_shows_nor_lacks() -> None:
 def test_few_requests_and_text_say_nothing() -> None:
     assert not alike(ROW, True, tools=0.8, requests=4.0)
     assert not alike({**ROW, "harvest_share": 0.0}, True, tools=0.8)
+
+
+NOBODY_ASKS: dict[str, float | None] = {
+    "uniformity_quantile": 0.8, "shape_quantile": 0.97, "impersonal_quantile": 0.98, "question_share": 0.08,
+    "human_share": 0.1,
+}  # fmt: skip
+INSTRUCTIONS = {"n_told": 12, "n_whole": 12, "whole_command": 12, "whole_length": 12 * 20, "whole_length2": 12 * 400}
+TALK = {**INSTRUCTIONS, "whole_command": 0, "whole_second_person": 9, "whole_first_person": 9, "whole_newline": 12 * 20,
+        "whole_newline2": 12 * 900}  # fmt: skip
+
+
+def asks_as_little(
+    row: dict[str, float | None], *accounts: dict[str, int], twice: bool = False, tenant: int = 1, asks: float = 0.0
+) -> list[bool]:
+    """Of accounts with these sums, each with twelve prompts; ``tenant`` of them belong to one."""
+    n = len(accounts)
+    now = {"texts": np.full(n, 12.0), "question": np.full(n, asks), "human": np.zeros(n)}
+    shape = np.array([[a.get(name, 0) for name in SHAPE] for a in accounts])
+    own = Rates(np.arange(n), now, now, now, now["texts"], np.zeros((n, 1)), {}, shape)
+    return _asks_nobody(own, np.arange(n), row, np.full(n, twice), np.arange(n, dtype=np.int32) // tenant).tolist()
+
+
+def test_one_attested_fact_takes_instructions_of_ones_own() -> None:
+    assert asks_as_little(NOBODY_ASKS, INSTRUCTIONS, TALK) == [True, False]
+    assert asks_as_little(NOBODY_ASKS, INSTRUCTIONS, TALK, twice=True) == [True, True]
+    assert asks_as_little(NOBODY_ASKS, INSTRUCTIONS, twice=True, asks=0.5) == [False], "he asks"
+
+
+def test_the_shape_is_the_tenants() -> None:
+    """A framed customer is not his one account that sends what instructions look like."""
+    assert asks_as_little(NOBODY_ASKS, INSTRUCTIONS, TALK, TALK, TALK, TALK, TALK, tenant=6) == [False] * 6
+
+
+def test_few_prompts_or_none_whole_say_nothing() -> None:
+    few = {name: count // 2 for name, count in INSTRUCTIONS.items()}
+    assert asks_as_little(NOBODY_ASKS, few, {}, {"n_told": 12}) == [False] * 3
+
+
+def test_the_campaign_must_be_one_that_asks_nobody() -> None:
+    for change in (
+        {"shape_quantile": 0.8}, {"shape_quantile": None}, {"impersonal_quantile": 0.5}, {"question_share": 0.4},
+        {"human_share": None},
+    ):  # fmt: skip
+        assert asks_as_little({**NOBODY_ASKS, **change}, INSTRUCTIONS, twice=True) == [False]
+    alike_only = {**NOBODY_ASKS, "shape_quantile": None, "uniformity_quantile": 0.95}
+    assert asks_as_little(alike_only, INSTRUCTIONS) == [True]

@@ -20,7 +20,7 @@ from monitor.campaigns import (
     many_of_bytes,
     many_to_bytes,
 )
-from monitor.campaigns.calibrate import ENOUGH, RANKED, ranks
+from monitor.campaigns.calibrate import BESIDE, ENOUGH, RANKED, ranks
 from monitor.campaigns.graph import surprise
 from monitor.campaigns.kinds import COHORT_MS
 from monitor.campaigns.registry import Registry
@@ -244,7 +244,7 @@ def test_surprise_is_the_poisson_likelihood_ratio() -> None:
 
 def test_ranks_count_ties_against_the_candidate_and_need_enough_groups() -> None:
     def frame(values: list[float | None]) -> pl.DataFrame:
-        columns = {s: values for s, _ in RANKED.values()}
+        columns = dict.fromkeys((*(s for s, _ in RANKED.values()), *BESIDE), values)
         return pl.DataFrame({"tenants": [4.0] * len(values), **columns}, strict=False)
 
     null = frame([i / 100 for i in range(100)])
