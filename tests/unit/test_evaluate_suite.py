@@ -303,6 +303,29 @@ def test_sizes_and_mixes_are_what_they_say(tmp_path):
     assert len(read_log([tmp_path / "log.ndjson"]).accounts) > 100
 
 
+def test_a_batch_world_holds_as_many_accounts_of_the_harvest_as_it_says_and_its_twin(tmp_path):
+    for n in (4, 12):
+        api.simulate(sizes.batch_cast(n), tmp_path / "log.ndjson", accounts=40, days=1, seed=1, heavy_cap=50)
+        by: dict[str, list] = {"S13": [], "B14": []}
+        for told in read_truth(tmp_path / "log.truth.ndjson"):
+            by[told.scenario].append(told)
+        # so many come on a whole day, and a day of the harvest lasts seven tenths of this run
+        assert 0.5 * n <= len(by["S13"]) <= 2.0 * n
+        assert {t.actor for t in by["S13"]} == {"distillation"}
+        assert {t.actor for t in by["B14"]} == {"benign"}
+
+
+def test_a_batch_is_run_with_and_without_text_on_one_world(tmp_path, monkeypatch):
+    monkeypatch.setattr(suite, "SUITES", {"small": sizes.Size(30, 0.2, ("S1",), 40, batches=(2,))})
+    report = suite.run_suite("small", oracle, tmp_path, with_baselines=False, runs=["batch"])
+    whole, without = (report.of(name)[0].summary for name in ("batch 2", "batch 2, metadata only"))
+    assert whole["events"] == without["events"] > 100
+    assert set(whole["fields"]) - set(without["fields"]) == {"prompt", "system"}
+    assert [(n, runs, found) for n, runs, found, _ in report.time_to_alert()] == [
+        ("batch 2", 1, 1), ("batch 2, metadata only", 1, 1)
+    ]  # fmt: skip
+
+
 def test_unknown_suite_and_no_seed_are_said(tmp_path):
     with pytest.raises(BadInput, match="smoke, standard"):
         suite.run_suite("huge", oracle, tmp_path)
@@ -317,4 +340,5 @@ def test_every_suite_names_scenarios_that_ship():
         assert set(size.scenarios) <= set(shipped())
         assert set(size.ablations) <= set(ablation.GROUPS)
     assert sizes.SUITES["standard"].sizes == sizes.SIZES == (10, 58, 100, 1000)
+    assert sizes.SUITES["standard"].batches == sizes.BATCHES
     assert sizes.SUITES["standard"].mixes == sizes.MIXES == (0.01, 0.05, 0.10, 0.25, 1.0)
