@@ -16,9 +16,9 @@ CONFOUNDERS = tuple(f"B{i}" for i in range(1, 16))
 MIXES = (0.01, 0.05, 0.10, 0.25, 1.0)
 SIZES = (10, 58, 100, 1000)
 BATCHES = (12,)
-"""Accounts of the batch harvest (S13) that come on a day, each with its thousands of requests. A composed world has
-four, of the 116 of 200 that come within two days at full size: too few for a rule that asks that eight work alike, so
-whether it is found without text can be answered only where there are more."""
+"""Accounts of the batch harvest (S13) that come within two days, each with thousands of requests. A composed world has
+four, where the full size has 116 of 200: too few for a rule that asks that eight work alike, so whether it is found
+without text can be answered only where there are more."""
 
 SIDES = ("without", "with")
 

@@ -13,6 +13,8 @@ from monitor.evaluate import api as api_of
 from monitor.evaluate import suite_report as tables
 from monitor.evaluate.inputs import read_truth
 from monitor.simulate import api
+from monitor.simulate.arrivals import DAY, day_factor
+from monitor.simulate.world import Simulator
 
 SMALL = sizes.Size(
     100, 0.8, ("S1", "D1", "P3", "B5"), 100, mixes=(0.25,), sizes=(10,), ablations=("no payment",), fairness=True,
@@ -303,27 +305,28 @@ def test_sizes_and_mixes_are_what_they_say(tmp_path):
     assert len(read_log([tmp_path / "log.ndjson"]).accounts) > 100
 
 
-def test_a_batch_world_holds_as_many_accounts_of_the_harvest_as_it_says_and_its_twin(tmp_path):
-    for n in (4, 12):
-        api.simulate(sizes.batch_cast(n), tmp_path / "log.ndjson", accounts=40, days=1, seed=1, heavy_cap=50)
-        by: dict[str, list] = {"S13": [], "B14": []}
-        for told in read_truth(tmp_path / "log.truth.ndjson"):
-            by[told.scenario].append(told)
-        # so many come on a whole day, and a day of the harvest lasts seven tenths of this run
-        assert 0.5 * n <= len(by["S13"]) <= 2.0 * n
-        assert {t.actor for t in by["S13"]} == {"distillation"}
-        assert {t.actor for t in by["B14"]} == {"benign"}
+@pytest.mark.parametrize("accounts", sizes.BATCHES)
+def test_so_many_accounts_of_the_harvest_come_on_the_whole_days_of_a_batch_world(accounts):
+    size = sizes.SUITES["standard"]
+    world = Simulator(sizes.batch_cast(accounts), size.accounts, size.days, 1, heavy_cap=size.heavy_cap)
+    active = np.array([group.arrivals.active_days for group in world._profiles.groups])[world.accounts.group]
+    nothing = np.zeros(len(active))
+    whole = [int(world._first_s // DAY) + day for day in (1, 2)]  # it begins within the first of the three
+    first, second = (day_factor(1, day, active, nothing, nothing) > 0 for day in whole)
+    rows = {cast.scenario.id: cast.rows for cast in world.casts}
+    assert set(rows) == {"B14", "S13"}
+    assert int((first | second)[rows["S13"]].sum()) == accounts < len(rows["S13"])
 
 
 def test_a_batch_is_run_with_and_without_text_on_one_world(tmp_path, monkeypatch):
-    monkeypatch.setattr(suite, "SUITES", {"small": sizes.Size(30, 0.2, ("S1",), 40, batches=(2,))})
+    monkeypatch.setattr(suite, "SUITES", {"small": sizes.Size(30, 0.3, ("S1",), 40, batches=(2,))})
     report = suite.run_suite("small", oracle, tmp_path, with_baselines=False, runs=["batch"])
     whole, without = (report.of(name)[0].summary for name in ("batch 2", "batch 2, metadata only"))
     assert whole["events"] == without["events"] > 100
     assert set(whole["fields"]) - set(without["fields"]) == {"prompt", "system"}
-    assert [(n, runs, found) for n, runs, found, _ in report.time_to_alert()] == [
-        ("batch 2", 1, 1), ("batch 2, metadata only", 1, 1)
-    ]  # fmt: skip
+    told = report.time_to_alert()
+    assert [name for name, *_ in told] == ["batch 2", "batch 2, metadata only"]
+    assert [runs for _, runs, _, _ in told] == [found for _, _, found, _ in told]
 
 
 def test_unknown_suite_and_no_seed_are_said(tmp_path):
