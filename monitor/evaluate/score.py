@@ -23,6 +23,8 @@ from .inputs import Ledger, Revision, Truth
 HIGH = frozenset({"high", "critical"})
 LEVELS = ("info", "low", "medium", "high", "critical")
 DELAYS_H = (0, 4, 24)
+STEP_S = 600.0
+"""Length of a campaign step as it comes with the settings: nobody is named before the end of his first one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,9 @@ class CampaignScore:
     member_recall: float | None
     noticed: int = 0
     """Members that an account alert names at medium or more, which finds no campaign but is not nothing."""
+    leaked_at_least: float | None = None
+    """Share of the requests that no detector of whole steps could save: what each member sent until the end of the
+    ten minutes in which its first request came. None where rows are days, or nothing was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +228,19 @@ class _Scorer:
         share = [c / total if total else 0.0 for c in counts]
         return total, tuple(Leak(d, counts[k], share[k], tokens[k]) for k, d in enumerate(DELAYS_H))
 
+    def floor(self, members: Iterable[str]) -> float | None:
+        """See ``CampaignScore.leaked_at_least``."""
+        if self.log.weight is not None:
+            return None
+        lost, total = 0, 0
+        for i, first in ((self.row[m], self.truth[m].first_ts) for m in members if m in self.row):
+            at = self.log.at[self.log.start[i] : self.log.start[i + 1]]
+            at = at[at >= first]
+            if len(at):
+                lost += int((at < (at.min() // STEP_S + 1) * STEP_S).sum())
+                total += len(at)
+        return lost / total if total else None
+
     def campaign(self, name: str) -> CampaignScore:
         members = self.campaigns[name]
         sample = self.truth[min(members)]
@@ -247,7 +265,7 @@ class _Scorer:
             core_recall=len(core & members) / len(members) if mine else None,
             member_precision=_ratio(len(everyone & members), len(everyone)),
             member_recall=len(everyone & members) / len(members) if mine else None,
-            noticed=len(members & self.noticed.keys()),
+            noticed=len(members & self.noticed.keys()), leaked_at_least=self.floor(members),
         )  # fmt: skip
 
     def lone(self) -> tuple[LoneScore, ...]:

@@ -29,7 +29,7 @@ from .inputs import read_alerts, read_log, read_truth
 from .mmd_table import MmdRow
 from .score import Evaluation, evaluate
 from .semireal import Sources, mmd_rows
-from .sizes import PAIR_ACCOUNTS, PAIRS, SIDES, SUITES, Size, mix_variant, pair_cast, size_variant
+from .sizes import PAIR_ACCOUNTS, PAIRS, SIDES, SUITES, Size, batch_cast, mix_variant, pair_cast, size_variant
 
 Backtest = Callable[[Path, Path, Path], Mapping[str, Any]]
 """(log, context, alerts to write) to the summary of contract 3; picklable where more than one process runs."""
@@ -39,6 +39,7 @@ Progress = Callable[[int, int, str], None]
 """Called with (worlds made and runs done, how many of both in all, what was just done)."""
 _Made = TypeVar("_Made")
 
+NO_TEXT = "metadata only"
 BASELINES = "baselines"
 """All of them, among the runs that are asked for."""
 _MADE = "written.json"
@@ -100,10 +101,10 @@ class SuiteReport:
         return list(dict.fromkeys(o.name for o in self.outcomes))
 
     def time_to_alert(self) -> list[tuple[str, int, int, float | None]]:
-        """(mix or size, runs, found, median hours to HIGH) of the worlds made for it."""
+        """(mix, size or batch, runs, found, median hours to HIGH) of the worlds made for it."""
         rows = []
         for name in self.names:
-            if name.startswith(("mix ", "size ")):
+            if name.startswith(("mix ", "size ", "batch ")):
                 hits = [c for o in self.of(name) for c in o.evaluation.campaigns]
                 hours = [c.hours_to_high for c in hits if c.hours_to_high is not None]
                 rows.append((name, len(hits), sum(c.found for c in hits), median(hours) if hours else None))
@@ -129,6 +130,8 @@ def _cast(job: Job) -> list[str | Scenario]:
         return [mix_variant(float(job.variant.split()[1]) / 100)]
     if job.variant.startswith("size "):
         return [size_variant(int(job.variant.split()[1]))]
+    if job.variant.startswith("batch "):
+        return batch_cast(int(job.variant.split()[1]))
     return list(job.size.scenarios)
 
 
@@ -245,6 +248,9 @@ def jobs_of(
             jobs += [Job(n, seed, size, folder, backtest, strip=n) for n in TESTS]
         names = [f"mix {m:.0%}".replace("%", "") for m in size.mixes] + [f"size {n}" for n in size.sizes]
         jobs += [Job(n, seed, size, folder, backtest, variant=n) for n in names]
+        for n in size.batches:
+            jobs.append(Job(f"batch {n}", seed, size, folder, backtest, variant=f"batch {n}"))
+            jobs.append(Job(f"batch {n}, {NO_TEXT}", seed, size, folder, backtest, f"batch {n}", strip=NO_TEXT))
         for pair in PAIRS if size.pairs else ():
             small = replace(size, accounts=min(size.accounts, PAIR_ACCOUNTS), days=pair.days)
             sides = [f"{pair.name}, {side}" for side in SIDES]

@@ -30,8 +30,9 @@ _FALSE = ("run", "honest account-days", "false HIGH campaigns", "per million acc
           "per week (at most)", "honest accounts accused", "per million account-days (at most)",
           "per week (at most)")  # fmt: skip
 _SCENARIOS = ("scenario", "accounts : population", "found in", "hypothesis right in", "median hours to HIGH",
-              *(f"leaked +{d} h" for d in DELAYS_H), *(f"tokens leaked +{d} h" for d in DELAYS_H), "core precision",
-              "core recall", "all-member precision", "all-member recall", "accounts at medium")  # fmt: skip
+              "leaked at least", *(f"leaked +{d} h" for d in DELAYS_H), *(f"tokens leaked +{d} h" for d in DELAYS_H),
+              "core precision", "core recall", "all-member precision", "all-member recall",
+              "accounts at medium")  # fmt: skip
 _COSTS = ("attack on the detector", "seeds", "measured on", "core recall without", "with", "cost (points)",
           "at medium without", "with", "cost (points)", "honest accounts accused without", "with")  # fmt: skip
 
@@ -107,6 +108,7 @@ def scenario_rows(suite: SuiteReport, run: str = "detector") -> list[list[str]]:
         rows.append([
             name, f"{of[0].accounts} : {of[0].population}", f"{sum(c.found for c in of)} of {len(of)}",
             f"{sum(bool(c.hypothesis_right) for c in of)}", f"{median(hours):.1f}" if hours else "-",
+            _mean([c.leaked_at_least for c in of], ".1%"),
             *(f"{_mean([c.leaks[k].share for c in of], '.1%')} ({sum(c.leaks[k].requests for c in of)})"
               for k in delays),
             *(f"{sum(c.leaks[k].tokens for c in of) / 1e6:.2f} M" for k in delays),

@@ -49,6 +49,19 @@ def test_perfect():
     assert [(x.scenario, x.false_high, x.contaminated) for x in e.confounders] == [("B5", 0, 0)]
 
 
+def test_what_comes_in_a_members_first_ten_minutes_leaks_whatever_is_said():
+    at = {"a0": [0, 599.9, 600, 9000], "a1": [590, 620, 9000], "a2": [5000], "a3": []}
+    log = Ledger.of([a for a in at for _ in at[a]], [T0 + s for of in at.values() for s in of], [1] * 8)
+    truth = [Truth(a, "distillation", "S4", "c1", [], T0, T0 + H) for a in at]
+    (c1,) = evaluate([alert("x", [*at], -1)], truth, log).campaigns
+    assert (c1.leaked_at_least, c1.leaks[0].share) == (4 / 8, 0.0)
+    # what the owner of a stolen key sent before the theft is not the thief's
+    stolen = [Truth("a0", "stolen_key", "S11", "c1", [], T0 + 600, T0 + H)]
+    assert evaluate([], stolen, log).campaigns[0].leaked_at_least == 1 / 2
+    days = Ledger.of_days(["a0"], [0, 0], [T0, T0 + 24 * H], [5, 5], [9, 9])
+    assert evaluate([], stolen, days).campaigns[0].leaked_at_least is None
+
+
 def test_empty_leaks_everything_and_accuses_nobody():
     e = evaluate([], TRUTH, LOG)
     assert e.found == 0

@@ -13,6 +13,8 @@ from monitor.evaluate import api as api_of
 from monitor.evaluate import suite_report as tables
 from monitor.evaluate.inputs import read_truth
 from monitor.simulate import api
+from monitor.simulate.arrivals import DAY, day_factor
+from monitor.simulate.world import Simulator
 
 SMALL = sizes.Size(
     100, 0.8, ("S1", "D1", "P3", "B5"), 100, mixes=(0.25,), sizes=(10,), ablations=("no payment",), fairness=True,
@@ -303,6 +305,30 @@ def test_sizes_and_mixes_are_what_they_say(tmp_path):
     assert len(read_log([tmp_path / "log.ndjson"]).accounts) > 100
 
 
+@pytest.mark.parametrize("accounts", sizes.BATCHES)
+def test_so_many_accounts_of_the_harvest_come_on_the_whole_days_of_a_batch_world(accounts):
+    size = sizes.SUITES["standard"]
+    world = Simulator(sizes.batch_cast(accounts), size.accounts, size.days, 1, heavy_cap=size.heavy_cap)
+    active = np.array([group.arrivals.active_days for group in world._profiles.groups])[world.accounts.group]
+    nothing = np.zeros(len(active))
+    whole = [int(world._first_s // DAY) + day for day in (1, 2)]  # it begins within the first of the three
+    first, second = (day_factor(1, day, active, nothing, nothing) > 0 for day in whole)
+    rows = {cast.scenario.id: cast.rows for cast in world.casts}
+    assert set(rows) == {"B14", "S13"}
+    assert int((first | second)[rows["S13"]].sum()) == accounts < len(rows["S13"])
+
+
+def test_a_batch_is_run_with_and_without_text_on_one_world(tmp_path, monkeypatch):
+    monkeypatch.setattr(suite, "SUITES", {"small": sizes.Size(30, 0.3, ("S1",), 40, batches=(2,))})
+    report = suite.run_suite("small", oracle, tmp_path, with_baselines=False, runs=["batch"])
+    whole, without = (report.of(name)[0].summary for name in ("batch 2", "batch 2, metadata only"))
+    assert whole["events"] == without["events"] > 100
+    assert set(whole["fields"]) - set(without["fields"]) == {"prompt", "system"}
+    told = report.time_to_alert()
+    assert [name for name, *_ in told] == ["batch 2", "batch 2, metadata only"]
+    assert [runs for _, runs, _, _ in told] == [found for _, _, found, _ in told]
+
+
 def test_unknown_suite_and_no_seed_are_said(tmp_path):
     with pytest.raises(BadInput, match="smoke, standard"):
         suite.run_suite("huge", oracle, tmp_path)
@@ -317,4 +343,5 @@ def test_every_suite_names_scenarios_that_ship():
         assert set(size.scenarios) <= set(shipped())
         assert set(size.ablations) <= set(ablation.GROUPS)
     assert sizes.SUITES["standard"].sizes == sizes.SIZES == (10, 58, 100, 1000)
+    assert sizes.SUITES["standard"].batches == sizes.BATCHES
     assert sizes.SUITES["standard"].mixes == sizes.MIXES == (0.01, 0.05, 0.10, 0.25, 1.0)
