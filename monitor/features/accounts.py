@@ -139,11 +139,17 @@ class AccountTable:
         self.arrays.partition[slot] = partition
         return slot
 
-    def _grow(self) -> None:
+    def reserve(self, more: int) -> None:
+        """Make room for so many new subjects at once: a restart would else grow by a tenth a few dozen times."""
+        needed = len(self._names) + more - len(self._free)
+        if needed > self.capacity:
+            self._grow(needed)
+
+    def _grow(self, least: int = 0) -> None:
         old = self.capacity
         # numpy touches what it adds, so room to spare is memory: doubling held 200 MB of it at 66,000 accounts.
         # realloc moves a large array without a copy, so growing often costs little.
-        new = max(int(old * _GROWTH), old + _FIRST)
+        new = max(int(old * _GROWTH), old + _FIRST, least)
         for field in Accounts._fields:
             array: npt.NDArray[np.generic] = getattr(self.arrays, field)
             array.resize((new, *array.shape[1:]), refcheck=False)
