@@ -13,7 +13,7 @@ import polars as pl
 
 from monitor.arrays import pack
 from monitor.campaigns.blob import VERSION, StepBlob, frames_of_bytes, frames_to_bytes
-from monitor.campaigns.tally import Tally, added, of_events
+from monitor.campaigns.tally import Tally, added, expressions, of_events
 
 KIND = "tally"
 I64 = npt.NDArray[np.int64]
@@ -30,16 +30,15 @@ class LinkCollector:
 
     def __init__(self, tick_ms: int, step_ms: int, sums: Mapping[str, pl.Expr]):
         self._step_ms = step_ms
-        self._ticks_a_step = max(1, step_ms // tick_ms)
-        self._per_bit = -(-self._ticks_a_step // TICK_BITS)
-        self._sums = dict(sums)
+        ticks_a_step = max(1, step_ms // tick_ms)
+        self._read = expressions(sums, ticks_a_step, -(-ticks_a_step // TICK_BITS))
         self._waiting: list[Tally] = []
 
     def collect(self, events: pl.DataFrame) -> None:
         """Take the events of ticks that closed (EVENT_SCHEMA and ``tick``)."""
         if not len(events):
             return
-        self._waiting.append(of_events(events, self._sums, self._ticks_a_step, self._per_bit))
+        self._waiting.append(of_events(events, self._read))
         rows = sum(len(tally) for tally in self._waiting)
         if rows > max(_ROWS, 2 * len(self._waiting[0])):
             self._waiting = [added(self._waiting)]
