@@ -44,6 +44,7 @@ def merged(table: pl.DataFrame, fresh: Sequence[pl.DataFrame], oldest: int = _NE
 def spliced(table: pl.DataFrame, fresh: Sequence[pl.DataFrame], oldest: int = _NEVER) -> tuple[pl.DataFrame, Splice]:
     """:func:`merged`, and how the rows of ``table`` became its rows."""
     new: dict[str, npt.NDArray[Any]] = {name: _column(fresh, name) for name in SCHEMA}
+    del fresh  # the caller may have let go of them, too
     order = _in_order(new["account"], new["kind"], new["value"])
     head = _drawn(new["account"], new["kind"], new["value"], new["count"], new["first"], new["last"], order)
     old = {name: sealed(table[name].to_numpy()) for name in SCHEMA}
@@ -56,14 +57,14 @@ def spliced(table: pl.DataFrame, fresh: Sequence[pl.DataFrame], oldest: int = _N
     made: dict[str, npt.NDArray[Any]] = {}
     # most links of a step are known: what they add is written where they stand
     for name, draw in _DRAWN.items():
-        column = _inserted(sealed(old.pop(name)), sealed(new[name][head]), at)
+        column = _inserted(sealed(old.pop(name)), sealed(new[name]), head, at)
         _draw(column, row, sealed(new.pop(name)), more, draw)
         if name == "last" and len(column) and column.min() < oldest:
             how = replace(how, kept=column >= oldest)
         made[name] = column if how.kept is None else column[how.kept]
-    del column
     for name in ("account", "kind", "value"):
-        made[name] = how.of(old.pop(name), new.pop(name)[head])
+        column = _inserted(sealed(old.pop(name)), sealed(new.pop(name)), head, at) if len(at) else old.pop(name)
+        made[name] = column if how.kept is None else column[how.kept]
     return pl.DataFrame({name: made.pop(name) for name in SCHEMA}, schema=SCHEMA), how
 
 
@@ -79,7 +80,8 @@ class Splice:
 
     def of(self, old: npt.NDArray[_T], new: npt.NDArray[_T]) -> npt.NDArray[_T]:
         """A column of the old table, with what the new rows have in it, as the new table has it."""
-        out = _inserted(sealed(old), sealed(new), self.at) if len(self.at) else old
+        head = np.arange(len(new), dtype=np.int32)
+        out = _inserted(sealed(old), sealed(new), head, self.at) if len(self.at) else old
         return out if self.kept is None else out[self.kept]
 
 
@@ -186,16 +188,16 @@ def _draw(column: npt.NDArray[_T], row: I32, new: npt.NDArray[_T], more: I32, ho
 
 
 @njit
-def _inserted(old: npt.NDArray[_T], new: npt.NDArray[_T], at: I32) -> npt.NDArray[_T]:
-    """``old`` with each of ``new`` before the row ``at`` of ``old``, in order."""
-    out = np.empty(len(old) + len(new), old.dtype)
+def _inserted(old: npt.NDArray[_T], new: npt.NDArray[_T], head: I32, at: I32) -> npt.NDArray[_T]:
+    """``old`` with the rows ``head`` of ``new`` before its rows ``at``, in order."""
+    m = len(head)
+    out = np.empty(len(old) + m, old.dtype)
     i = 0
-    for f in range(len(new)):
+    for f in range(m):
         while i < at[f]:
             out[i + f] = old[i]
             i += 1
-        out[i + f] = new[f]
-    m = len(new)
+        out[i + f] = new[head[f]]
     while i < len(old):
         out[i + m] = old[i]
         i += 1
