@@ -91,10 +91,10 @@ def mutated(rng: random.Random, text: str) -> bytes:
 
 @contextlib.contextmanager
 def in_time(what: bytes | str) -> Iterator[None]:
-    """Fails where the block hangs."""
-    began = time.monotonic()
+    """Fails where the block takes long, by the processors' time: beside other work a clock on the wall says little."""
+    began = time.process_time()
     yield
-    took = time.monotonic() - began
+    took = time.process_time() - began
     assert took < SLOW_S, f"{took:.0f} s for {what[:300]!r}"
 
 

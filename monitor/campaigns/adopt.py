@@ -173,14 +173,19 @@ def paired(values: pl.DataFrame, shared: Shared, group: I64, threshold_bits: flo
 
 def _holding(values: pl.DataFrame, shared: Shared) -> tuple[pl.DataFrame, I64]:
     """``values`` that are among those shared now, with their ``key``; and the rows of the links to one of them."""
-    table = pl.DataFrame(
-        {"key": np.arange(len(shared.kind)), "value": shared.value, "kind": shared.kind},
-        schema={"key": pl.UInt32(), "value": pl.UInt64(), "kind": pl.UInt8()},
-    )
-    keyed = values.join(table, on=["kind", "value"], how="inner")
+    kind, value = values["kind"].to_numpy().astype(np.int64), values["value"].to_numpy()
+    begin = np.searchsorted(shared.kind, np.arange(len(KINDS) + 1))
+    key = np.full(len(values), -1, np.int64)
+    for k in np.unique(kind):  # keys are in order of kind and value
+        among, mine = shared.value[begin[k] : begin[k + 1]], np.flatnonzero(kind == k)
+        at = np.searchsorted(among, value[mine])
+        there = at < len(among)
+        there[there] = among[at[there]] == value[mine[there]]
+        key[mine[there]] = begin[k] + at[there]
+    keyed = values.with_columns(key=pl.Series(key, dtype=pl.Int64)).filter(pl.col("key") >= 0)
     asked = np.zeros(len(shared.kind), np.bool_)
     asked[keyed["key"].to_numpy()] = True
-    return keyed, np.flatnonzero(asked[shared.key])
+    return keyed.with_columns(pl.col("key").cast(pl.UInt32)), np.flatnonzero(asked[shared.key])
 
 
 def shared_of(values: pl.DataFrame, links: pl.DataFrame, tenant: npt.NDArray[np.int32], tenants: int) -> Shared:

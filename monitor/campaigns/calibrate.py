@@ -42,16 +42,20 @@ _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
 def calibration_groups(shared: Shared, label: npt.NDArray[np.int64], most: int, largest: int = 200) -> pl.DataFrame:
     """Groups by one shared value, of accounts in no candidate: ``group`` (0 ...) and ``account``, at most ``most``."""
-    usable = np.isin(shared.kind, _FROM) & (shared.df <= largest)
+    usable = np.flatnonzero(np.isin(shared.kind, _FROM) & (shared.df <= largest))
     # a keyed order: which groups are kept must depend on neither size nor time
-    order = np.argsort(shared.value * _SPREAD, kind="stable")
-    kept = order[usable[order]]
+    kept = usable[np.argsort(shared.value[usable] * _SPREAD, kind="stable")]
     rank = np.full(len(shared.df), -1, np.int64)
-    rank[kept] = np.arange(len(kept))
-    rows = np.flatnonzero((rank >= 0)[shared.key])
-    rows = rows[label[shared.account[rows]] < 0]
-    group = rank[shared.key[rows]]
-    enough = np.flatnonzero(np.bincount(group, minlength=len(kept)) >= LEAST_SHARED)[:most]
+    asked, enough = most, np.zeros(0, np.int64)
+    while True:  # ever more of them, until enough have members: most links are of values that are not asked for
+        rank[kept[:asked]] = np.arange(min(asked, len(kept)))
+        rows = np.flatnonzero((rank >= 0)[shared.key])
+        rows = rows[label[shared.account[rows]] < 0]
+        group = rank[shared.key[rows]]
+        enough = np.flatnonzero(np.bincount(group, minlength=len(kept)) >= LEAST_SHARED)[:most]
+        if len(enough) == most or asked >= len(kept):
+            break
+        asked *= 4
     number = np.full(len(kept), -1, np.int64)
     number[enough] = np.arange(len(enough))
     rows, group = rows[number[group] >= 0], number[group]

@@ -19,9 +19,10 @@ import polars as pl
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from monitor.campaigns.kernels import I32, I64, U64, number, table_bits, tallied
+from monitor.campaigns.kernels import I32, I64, U8, U64, number, table_bits, tallied
 from monitor.campaigns.kinds import ATTESTED, EXACT, GROUP_OF
-from monitor.campaigns.links import followed, numbered
+from monitor.campaigns.links import followed
+from monitor.campaigns.numbering import Numbers
 from monitor.campaigns.pairs import EVERY, repeated_pairs
 from monitor.jit import sealed
 
@@ -81,22 +82,30 @@ class Components:
     threshold: float
 
 
-def shared_values(links: pl.DataFrame, tenant: I32, most: float = 0.5) -> Shared:
+def shared_values(links: pl.DataFrame, tenant: I32, most: float = 0.5, numbers: Numbers | None = None) -> Shared:
     """Links of values held by at least three tenants and by at most the share ``most`` of all tenants.
 
-    ``links`` holds an account, kind and value once, in this order: account, kind, value, count, first.
+    ``links`` holds an account, kind and value once, in this order: account, kind, value, count, first. ``numbers``
+    are those of its values, where they are known already.
     """
     tenants = int((np.bincount(tenant) > 0).sum())
     account = links["account"].to_numpy().view(np.int32)
-    ids, kind, value = numbered(sealed(links["kind"].to_numpy()), sealed(links["value"].to_numpy()))
-    held = _holders(ids, account, tenant, len(value))
+    known = numbers or Numbers.of(links)
+    kind, value = known.kind, known.value
+    held = _holders(known.ids, account, tenant, len(value))
     least = np.where(EXACT[kind], 2, LEAST_SHARED)
-    chosen = np.flatnonzero((held >= least) & (held <= max(most * tenants, LEAST_SHARED)))
-    chosen = chosen[np.lexsort((value[chosen], kind[chosen]))]
+    chosen = _ordered(np.flatnonzero((held >= least) & (held <= max(most * tenants, LEAST_SHARED))), kind, value)
     key_of = np.full(len(value), -1, np.int32)
     key_of[chosen] = np.arange(len(chosen), dtype=np.int32)
-    return Shared(*followed(ids, key_of, sealed(account)), kind[chosen].astype(np.int64), value[chosen], held[chosen],
-                  tenant, tenants, links)  # fmt: skip
+    return Shared(*followed(sealed(known.ids), key_of, sealed(account)), kind[chosen].astype(np.int64), value[chosen],
+                  held[chosen], tenant, tenants, links)  # fmt: skip
+
+
+def _ordered(numbers: I64, kind: U8, value: U64) -> I64:
+    """Numbers by kind and value: kind by kind, as a sort by both took three times as long."""
+    of_kind = kind[numbers]
+    parts = [numbers[of_kind == k] for k in np.unique(of_kind)]
+    return np.concatenate([numbers[:0], *(part[np.argsort(value[part])] for part in parts)])
 
 
 def _holders(ids: I32, account: I32, tenant: I32, count: int) -> I64:

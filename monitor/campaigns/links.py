@@ -1,13 +1,15 @@
 """The table of links: each account, kind and value once, in this order, and what is merged into it.
 
 The order is kept: a merge is one pass over both, where a table of all links (a random read each) took six times as
-long; the graph finds an account's links side by side; and equal tables give equal bytes. Columns are made one after
-another and the old ones let go, so that two whole tables never stand side by side.
+long; the graph finds an account's links side by side; and equal tables give equal bytes. Links that are known are not
+compared anew, but looked for. Columns are made one after another and the old ones let go, so that two whole tables
+never stand side by side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,6 +28,9 @@ SCHEMA = {
 }  # fmt: skip
 """``count`` requests from step ``first`` to step ``last``."""
 _NEVER = -(2**31)
+_ADD, _LOWER, _RAISE = 0, -1, 1
+_DRAWN = {"last": _RAISE, "first": _LOWER, "count": _ADD}
+"""How what is new of a known link is drawn into its row; by ``last`` it is told which rows stay."""
 
 
 def merged(table: pl.DataFrame, fresh: Sequence[pl.DataFrame], oldest: int = _NEVER) -> pl.DataFrame:
@@ -33,16 +38,51 @@ def merged(table: pl.DataFrame, fresh: Sequence[pl.DataFrame], oldest: int = _NE
 
     All are of :data:`SCHEMA`; ``fresh`` may be in any order and name a link more than once.
     """
+    return spliced(table, fresh, oldest)[0]
+
+
+def spliced(table: pl.DataFrame, fresh: Sequence[pl.DataFrame], oldest: int = _NEVER) -> tuple[pl.DataFrame, Splice]:
+    """:func:`merged`, and how the rows of ``table`` became its rows."""
     new: dict[str, npt.NDArray[Any]] = {name: _column(fresh, name) for name in SCHEMA}
+    del fresh  # the caller may have let go of them, too
     order = _in_order(new["account"], new["kind"], new["value"])
+    head = _drawn(new["account"], new["kind"], new["value"], new["count"], new["first"], new["last"], order)
     old = {name: sealed(table[name].to_numpy()) for name in SCHEMA}
-    source = _merged(
-        old["account"], old["kind"], old["value"], old["count"], old["first"], old["last"],
-        new["account"], new["kind"], new["value"], new["count"], new["first"], new["last"], order, oldest,
-    )  # fmt: skip
+    at, known = _places(old["account"], old["kind"], old["value"], new["account"], new["kind"], new["value"], head)
     del table, order
-    columns = {name: pl.Series(name, _gathered(source, old.pop(name), new.pop(name))) for name in SCHEMA}
-    return pl.DataFrame(columns)
+    row, more = at[known], head[known]
+    at, head = at[~known], head[~known]
+    row += np.searchsorted(at, row, side="right").astype(np.int32)
+    how = Splice(at, new["kind"][head], new["value"][head])
+    made: dict[str, npt.NDArray[Any]] = {}
+    # most links of a step are known: what they add is written where they stand
+    for name, draw in _DRAWN.items():
+        column = _inserted(sealed(old.pop(name)), sealed(new[name]), head, at)
+        _draw(column, row, sealed(new.pop(name)), more, draw)
+        if name == "last" and len(column) and column.min() < oldest:
+            how = replace(how, kept=column >= oldest)
+        made[name] = column if how.kept is None else column[how.kept]
+    for name in ("account", "kind", "value"):
+        column = _inserted(sealed(old.pop(name)), sealed(new.pop(name)), head, at) if len(at) else old.pop(name)
+        made[name] = column if how.kept is None else column[how.kept]
+    return pl.DataFrame({name: made.pop(name) for name in SCHEMA}, schema=SCHEMA), how
+
+
+@dataclass(frozen=True, slots=True)
+class Splice:
+    """What became of a table's rows: new ones, of ``kind`` and ``value``, stand before its rows ``at`` (in order), and
+    of all those together the ``kept`` [rows] stay (None: all)."""
+
+    at: I32
+    kind: U8
+    value: U64
+    kept: npt.NDArray[np.bool_] | None = None
+
+    def of(self, old: npt.NDArray[_T], new: npt.NDArray[_T]) -> npt.NDArray[_T]:
+        """A column of the old table, with what the new rows have in it, as the new table has it."""
+        head = np.arange(len(new), dtype=np.int32)
+        out = _inserted(sealed(old), sealed(new), head, self.at) if len(self.at) else old
+        return out if self.kept is None else out[self.kept]
 
 
 def _column(parts: Sequence[pl.DataFrame], name: str) -> npt.NDArray[Any]:
@@ -87,61 +127,80 @@ def _in_order(account: U32, kind: U8, value: U64) -> I32:
 
 
 @njit
-def _merged(
-    account: U32, kind: U8, value: U64, count: I64, first: I32, last: I32,
-    new_account: U32, new_kind: U8, new_value: U64, new_count: I64, new_first: I32, new_last: I32, order: I32,
-    oldest: int,
-) -> I32:  # fmt: skip
-    """Where each link of the merged table comes from: a row of the old one, or ``~row`` of the new ones, into whose
-    count, first and last all rows of the link have been drawn together."""
-    n, m = len(account), len(order)
-    source = np.empty(n + m, np.int32)
-    size, i, f = 0, 0, 0
-    while i < n or f < m:
-        if f == m:
-            if last[i] >= oldest:
-                source[size] = i
-                size += 1
-            i += 1
-            continue
+def _drawn(account: U32, kind: U8, value: U64, count: I64, first: I32, last: I32, order: I32) -> I32:
+    """One row of each link, in order, into which count, first and last of all its rows have been drawn together."""
+    head, size, f, m = np.empty(len(order), np.int32), 0, 0, len(order)
+    while f < m:
         r = order[f]
-        if i < n and (
-            account[i] < new_account[r]
-            or (account[i] == new_account[r] and (kind[i] < new_kind[r]
-                or (kind[i] == new_kind[r] and value[i] < new_value[r])))
-        ):  # fmt: skip
-            if last[i] >= oldest:
-                source[size] = i
-                size += 1
-            i += 1
-            continue
         f += 1
         while f < m:
             s = order[f]
-            if new_account[s] != new_account[r] or new_kind[s] != new_kind[r] or new_value[s] != new_value[r]:
+            if account[s] != account[r] or kind[s] != kind[r] or value[s] != value[r]:
                 break
-            new_count[r] += new_count[s]
-            new_first[r] = min(new_first[r], new_first[s])
-            new_last[r] = max(new_last[r], new_last[s])
+            count[r] += count[s]
+            first[r] = min(first[r], first[s])
+            last[r] = max(last[r], last[s])
             f += 1
-        if i < n and account[i] == new_account[r] and kind[i] == new_kind[r] and value[i] == new_value[r]:
-            new_count[r] += count[i]
-            new_first[r] = min(new_first[r], first[i])
-            new_last[r] = max(new_last[r], last[i])
-            i += 1
-        if new_last[r] >= oldest:
-            source[size] = ~r
-            size += 1
-    return source[:size].copy()
+        head[size] = r
+        size += 1
+    return head[:size].copy()
 
 
 @njit
-def _gathered(source: I32, old: npt.NDArray[_T], new: npt.NDArray[_T]) -> npt.NDArray[_T]:
-    """A column by :func:`_merged`'s sources."""
-    out = np.empty(len(source), old.dtype)
-    for i in range(len(source)):
-        s = source[i]
-        out[i] = old[s] if s >= 0 else new[~s]
+def _places(
+    account: U32, kind: U8, value: U64, new_account: U32, new_kind: U8, new_value: U64, head: I32
+) -> tuple[I32, npt.NDArray[np.bool_]]:
+    """The first row that is not before each new link (in order), and whether it is that link."""
+    n, low = len(account), 0
+    at, known = np.empty(len(head), np.int32), np.empty(len(head), np.bool_)
+    for f in range(len(head)):
+        a, k, v = new_account[head[f]], new_kind[head[f]], new_value[head[f]]
+        # an account is looked for in ever longer steps, then by halves: those that did not call are passed over
+        if low < n and account[low] < a:
+            stride = 1
+            while low + stride < n and account[low + stride] < a:
+                low += stride
+                stride *= 2
+            high = min(low + stride, n)
+            while low + 1 < high:
+                middle = (low + high) // 2
+                if account[middle] < a:
+                    low = middle
+                else:
+                    high = middle
+            low = high
+        while low < n and account[low] == a and (kind[low] < k or (kind[low] == k and value[low] < v)):
+            low += 1
+        at[f] = low
+        known[f] = low < n and account[low] == a and kind[low] == k and value[low] == v
+    return at, known
+
+
+@njit
+def _draw(column: npt.NDArray[_T], row: I32, new: npt.NDArray[_T], more: I32, how: int) -> None:
+    """Draw the rows ``more`` of ``new`` into the rows ``row`` of a column."""
+    for i in range(len(row)):
+        held, come = column[row[i]], new[more[i]]
+        if how == _ADD:
+            column[row[i]] = held + come
+        else:
+            column[row[i]] = max(held, come) if how == _RAISE else min(held, come)
+
+
+@njit
+def _inserted(old: npt.NDArray[_T], new: npt.NDArray[_T], head: I32, at: I32) -> npt.NDArray[_T]:
+    """``old`` with the rows ``head`` of ``new`` before its rows ``at``, in order."""
+    m = len(head)
+    out = np.empty(len(old) + m, old.dtype)
+    i = 0
+    for f in range(m):
+        while i < at[f]:
+            out[i + f] = old[i]
+            i += 1
+        out[i + f] = new[head[f]]
+    while i < len(old):
+        out[i + m] = old[i]
+        i += 1
     return out
 
 
@@ -191,23 +250,23 @@ def _spot(value: np.uint64, bits: int) -> np.int64:
 @njit
 def followed(ids: I32, key_of: I32, account: I32) -> tuple[I32, I32, I32]:
     """Rows whose number has a key (not -1), in order: account, key, row."""
-    size = 0
-    for i in range(len(ids)):
-        size += key_of[ids[i]] >= 0
-    whose, key, row = np.empty(size, np.int32), np.empty(size, np.int32), np.empty(size, np.int32)
+    # room for all: pages that nobody writes take no memory, and counting first was half of the time
+    n = len(ids)
+    whose, key, row = np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.int32)
     at = 0
     for i in range(len(ids)):
         k = key_of[ids[i]]
         if k >= 0:
             whose[at], key[at], row[at] = account[i], k, i
             at += 1
-    return whose, key, row
+    return whose[:at], key[:at], row[:at]
 
 
 @warmup
 def _warm() -> None:
     one = pl.DataFrame({name: [0] for name in SCHEMA}, schema=SCHEMA)
     merged(one, [one])
+    merged(one, [one.with_columns(account=pl.lit(1, pl.UInt32))])
     row = np.zeros(1, np.int32)
     followed(row, row, sealed(row))
     numbered(sealed(np.zeros(1, np.uint8)), sealed(np.zeros(1, np.uint64)))

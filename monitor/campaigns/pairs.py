@@ -19,6 +19,10 @@ A_GROUP = np.array([8 if name == "template" else 3 for name in GROUPS], np.int64
 _MOST = int(A_GROUP.max())
 _ATTESTED, _GROUP = 128, 127
 """Bits of a key's code: whether it is attested, and its group."""
+_WANTED = np.int32(-1)
+"""Count of a key whose pair with the one that is looked at is asked for."""
+_AHEAD = 5
+"""Accounts whose keys are asked for before their turn: where one account's end tells the next, memory is waited for."""
 _ROOM = 1 << 12
 """Pairs for which there is room at first."""
 _SLACK = 0.01
@@ -43,24 +47,37 @@ def _rarest(account: I32, key: I32, df: I64, code: U8) -> tuple[I32, I32, I32]:
     for end in range(1, n + 1):
         if end < n and account[end] == account[start]:
             continue
-        filled[:] = 0
+        # most accounts bring few enough of each group, by group already: those are taken as they stand
+        plain, last, run = True, np.int64(-1), 0
         for i in range(start, end):
-            k = key[i]
-            g = code[k] & _GROUP
-            most, f = A_GROUP[g], filled[g]
-            # insertion by (df, key): few values, and the order must not depend on anything else
-            j = f
-            while j > 0 and (df[chosen[g, j - 1]] > df[k] or (df[chosen[g, j - 1]] == df[k] and chosen[g, j - 1] > k)):
+            group = np.int64(code[key[i]] & _GROUP)
+            run = run + 1 if group == last else 1
+            plain = plain and bool(group >= last) and bool(run <= A_GROUP[group])
+            last = group
+            held[total + i - start] = key[i]
+        if plain:
+            total += end - start
+        else:
+            filled[:] = 0
+            for i in range(start, end):
+                k = key[i]
+                g = code[k] & _GROUP
+                most, f = A_GROUP[g], filled[g]
+                # insertion by (df, key): few values, and which are left out must not depend on anything else
+                j = f
+                while j > 0 and (
+                    df[chosen[g, j - 1]] > df[k] or (df[chosen[g, j - 1]] == df[k] and chosen[g, j - 1] > k)
+                ):
+                    if j < most:
+                        chosen[g, j] = chosen[g, j - 1]
+                    j -= 1
                 if j < most:
-                    chosen[g, j] = chosen[g, j - 1]
-                j -= 1
-            if j < most:
-                chosen[g, j] = k
-                filled[g] = min(f + 1, most)
-        for g in range(groups):
-            for j in range(filled[g]):
-                held[total] = chosen[g, j]
-                total += 1
+                    chosen[g, j] = k
+                    filled[g] = min(f + 1, most)
+            for g in range(groups):
+                for j in range(filled[g]):
+                    held[total] = chosen[g, j]
+                    total += 1
         held[total - 1] = ~held[total - 1]
         whose[person] = account[start]
         person += 1
@@ -70,18 +87,35 @@ def _rarest(account: I32, key: I32, df: I64, code: U8) -> tuple[I32, I32, I32]:
 
 
 @njit
-def _places(held: I32, keys: int) -> tuple[I32, I32]:
-    """Where each key stands in ``held``: places one key after another, and where each key's begin [keys + 1]."""
-    begin = np.zeros(keys + 1, np.int32)
-    for h in held:
-        begin[max(h, ~h) + 1] += 1
+def _places(held: I32, code: U8) -> tuple[I32, I32]:
+    """Where, in each account of a key, what stands behind its group begins: places in ``held``, one key after another,
+    for the keys that come first in a pair; and where each key's begin [keys + 1]."""
+    keys = len(code)
+    attested = np.int64(-1)
+    for k in range(keys):
+        if code[k] & _ATTESTED:
+            attested = max(attested, np.int64(code[k] & _GROUP))
+    begin, behind = np.zeros(keys + 1, np.int32), np.empty(len(held), np.int32)
+    after, group = -1, np.int64(-1)
+    for i in range(len(held) - 1, -1, -1):
+        k = max(held[i], ~held[i])
+        g = np.int64(code[k] & _GROUP)
+        if held[i] < 0:
+            after = -1
+        elif g != group:
+            after = i + 1
+        group = g
+        # behind what the client chooses, from the last attested group on, stands nothing attested
+        behind[i] = after if (code[k] & _ATTESTED) or g < attested else -1
+        begin[k + 1] += behind[i] >= 0
     for k in range(keys):
         begin[k + 1] += begin[k]
-    place, at = np.empty(len(held), np.int32), begin[:-1].copy()
+    place, at = np.empty(begin[keys], np.int32), begin[:-1].copy()
     for i in range(len(held)):
-        k = max(held[i], ~held[i])
-        place[at[k]] = i
-        at[k] += 1
+        if behind[i] >= 0:
+            k = max(held[i], ~held[i])
+            place[at[k]] = behind[i]
+            at[k] += 1
     return place, begin
 
 
@@ -89,56 +123,63 @@ def _places(held: I32, keys: int) -> tuple[I32, I32]:
 def _counted(
     held: I32, begins: I32, whose: I32, place: I32, begin: I32, df: I64, code: U8, least: int, tenants: int, bits: float
 ) -> tuple[U64, I32, int]:
-    """(pair, account) of the pairs asked for; how many different pairs there are."""
+    """(pair, account) of the pairs asked for; how many different pairs there are.
+
+    ``count`` is never cleared, as most pairs are held once and clearing them took as long as counting: what it says up
+    to ``base`` is of an earlier key.
+    """
     keys = len(df)
-    count, touched = np.zeros(keys, np.int32), np.empty(keys, np.int32)
+    count, often = np.zeros(keys, np.int32), np.empty(keys, np.int32)
     pair, who, kept, different = np.empty(_ROOM, np.uint64), np.empty(_ROOM, np.int32), 0, 0
-    last_attested = -1
+    base, ahead = 0, np.int32(0)
     for k in range(keys):
-        if code[k] & _ATTESTED:
-            last_attested = max(last_attested, code[k] & _GROUP)
-    for k in range(keys):
-        group, attested = code[k] & _GROUP, (code[k] & _ATTESTED) != 0
-        if not attested and group >= last_attested:
-            continue
-        n = 0
-        for p in range(begin[k], begin[k + 1]):
+        attested = (code[k] & _ATTESTED) != 0
+        n, enough, stop = 0, base + least, begin[k + 1]
+        for p in range(begin[k], stop):
             j = place[p]
-            while held[j] >= 0:
-                j += 1
-                other = max(held[j], ~held[j])
-                c = code[other]
-                if (c & _GROUP) > group and (attested or (c & _ATTESTED) != 0):
-                    if count[other] == 0:
-                        touched[n] = other
+            ahead ^= held[place[min(p + _AHEAD, stop - 1)]]
+            while True:
+                h = held[j]
+                other = max(h, ~h)
+                if attested or (code[other] & _ATTESTED) != 0:
+                    c = max(count[other], base) + 1
+                    count[other] = c
+                    different += c == base + 1
+                    if c == enough:
+                        often[n] = other
                         n += 1
-                    count[other] += 1
-        different += n
+                if h < 0:
+                    break
+                j += 1
         asked = bits + np.log2(different) - _SLACK if bits >= 0.0 and different else -1.0
-        several = False
+        several = 0
         for t in range(n):
-            other = touched[t]
-            enough = count[other] >= least and (
-                bits < 0.0 or _surprise(count[other], df[k] * df[other] / tenants) >= asked
-            )
-            several |= enough
-            if not enough:
-                count[other] = 0
+            other = often[t]
+            if bits < 0.0 or _surprise(count[other] - base, df[k] * df[other] / tenants) >= asked:
+                often[several] = other
+                count[other] = _WANTED
+                several += 1
+        base += begin[k + 1] - begin[k]
         if not several:
             continue
         for p in range(begin[k], begin[k + 1]):
             j = place[p]
-            while held[j] >= 0:
-                j += 1
-                other = max(held[j], ~held[j])
-                if count[other] > 0:
+            while True:
+                h = held[j]
+                other = max(h, ~h)
+                if count[other] == _WANTED:
                     if kept == len(pair):
                         pair, who = _longer(pair, who)
                     pair[kept] = (np.uint64(k) << np.uint64(32)) | np.uint64(other)
                     who[kept] = whose[np.searchsorted(begins, j, side="right") - 1]
                     kept += 1
-        for t in range(n):
-            count[touched[t]] = 0
+                if h < 0:
+                    break
+                j += 1
+        for t in range(several):
+            count[often[t]] = 0
+    if keys:
+        often[0] = ahead  # or the compiler leaves those reads out
     return pair[:kept].copy(), who[:kept].copy(), different
 
 
@@ -170,7 +211,7 @@ def repeated_pairs(
     """
     code = (group + attested * _ATTESTED).astype(np.uint8)
     held, begins, whose = _rarest(sealed(account), sealed(key), sealed(df), sealed(code))
-    place, begin = _places(held, len(df))
+    place, begin = _places(held, sealed(code))
     pair, who, different = _counted(
         held, begins, whose, place, begin, sealed(df), sealed(code), least, tenants, float(bits)
     )

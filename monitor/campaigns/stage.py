@@ -143,8 +143,11 @@ class CampaignStage:
         n = len(people)
         tenant = people.tenant[:n]
         agreed = self._agreed(facts, at_ms)
-        links = people.links.filter(~pl.col("account").is_in(pl.Series(agreed))) if len(agreed) else people.links
-        shared = shared_values(links, tenant)
+        links, numbers = people.links, people.numbers
+        if len(agreed):
+            free = ~np.isin(links["account"].to_numpy(), agreed)
+            links, numbers = links.filter(free), numbers and numbers.where(free)
+        shared = shared_values(links, tenant, numbers=numbers)
         found = components(shared, tenant, n, options.margin_bits)
         groups = [
             g for g in _members(found.label, found.count) if len(np.unique(tenant[g])) >= options.least_tenants

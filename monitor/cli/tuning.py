@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import BadInput, MonitorError, Problem
-from .common import ConfigOption, JsonOption, err, guarded, out, progress_bar, table, write_json
+from .common import ConfigOption, EngineOption, JsonOption, err, guarded, out, progress_bar, table, write_json
 from .tuned import missing, show_changes, show_curve, show_looked, when
 
 if TYPE_CHECKING:
@@ -56,16 +56,19 @@ def backtest(
     truth: Annotated[Path | None, typer.Option("--truth", help="Who is what (contract 4): shown beside.")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Where the same goes as one HTML file.")] = None,
     seed: SeedOption = 1,
+    engine: EngineOption = "local",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say which alerts NEW rules gain and lose against OLD ones, or how a param's value changes what a rule finds.
 
-    The log is read once, under the OLD rules; the rows are then judged by each set. Scores that learn (anomaly) are
+    The log is read once, under the OLD rules; the rows are then judged by each set, the sets beside each other on an
+    engine that has several slots (Ray: the rows must lie where every node sees them). Scores that learn (anomaly) are
     those of the OLD rules' run.
     """
+    from ..engines import engine_of
     from ..evaluate.inputs import read_truth
-    from ..tuning import compare, parse_sweep, replay
+    from ..tuning import Alone, compare, judged_alone, parse_sweep, replay
     from ..tuning import sweep as run_sweep
     from ..tuning.page import comparison_page, curve_page
 
@@ -77,13 +80,16 @@ def backtest(
         raise BadInput([Problem("arguments", 0, "name --rules NEW to compare, or --sweep rule.param=FROM:TO:POINTS")])
     asked = parse_sweep(sweep, new) if sweep is not None else None
     known = read_truth(truth) if truth is not None else []
+    on = engine_of(engine)
     with _rows(settings, old_dirs, input, rows, context, format, warmup, seed, from_, to) as held:
         if asked is not None:
-            curve = run_sweep(held, new, asked, known)
+            curve = run_sweep(held, new, asked, known, on.run, on.slots())
             _write(html, lambda: curve_page(curve))
             write_json(curve.as_dict()) if as_json else show_curve(curve)
             return
-        before, after = replay(held, [old, new])
+        sets = [old, new]
+        # one pass for both, where they would only take turns
+        before, after = replay(held, sets) if on.slots() == 1 else on.run(judged_alone, [Alone(held, s) for s in sets])
         found = compare(before, after, known)
         _write(html, lambda: comparison_page(found))
         write_json(found.as_dict()) if as_json else show_changes(found)

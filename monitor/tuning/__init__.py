@@ -5,13 +5,13 @@ out, and other rules would suspect others. Everything after the rules is done an
 """
 
 from .compare import Change, Comparison, compare
-from .replay import Run, replay
+from .replay import Alone, Run, judged_alone, replay
 from .rows import Rows, record
 from .shadow import Shadow, statistics
 from .sweep import Curve, Point, Sweep, parse_sweep, sweep
 from .why import Looked, look, of_alert
 
 __all__ = [
-    "Change", "Comparison", "Curve", "Looked", "Point", "Rows", "Run", "Shadow", "Sweep", "compare", "look", "of_alert",
-    "parse_sweep", "record", "replay", "statistics", "sweep",
+    "Alone", "Change", "Comparison", "Curve", "Looked", "Point", "Rows", "Run", "Shadow", "Sweep", "compare",
+    "judged_alone", "look", "of_alert", "parse_sweep", "record", "replay", "statistics", "sweep",
 ]  # fmt: skip

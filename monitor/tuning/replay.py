@@ -133,6 +133,19 @@ def replay(rows: Rows, sets: Sequence[RuleSet], tried: str | None = None) -> lis
     return runs
 
 
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """Rows, by their directory, to be judged by one set."""
+
+    rows: Rows
+    rules: RuleSet
+
+
+def judged_alone(job: Alone) -> Run:
+    """:func:`replay` of one set: what an engine does where several are judged beside each other."""
+    return replay(job.rows, [job.rules])[0]
+
+
 def _batches(steps: Iterator[Step], size: int) -> Iterator[list[Step]]:
     while batch := list(islice(steps, size)):
         yield batch

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from monitor.alerts.severity import rank
+from monitor.engines import Spread
 from monitor.errors import BadInput, Problem
 from monitor.evaluate.inputs import Truth
 from monitor.rules import RuleSet
@@ -87,18 +89,42 @@ def parse_sweep(text: str, rules: RuleSet) -> Sweep:
     return Sweep(found[1], found[2], values)
 
 
-def sweep(rows: Rows, rules: RuleSet, asked: Sweep, truth: Iterable[Truth] = ()) -> Curve:
-    """Judge the rows by each value. A rule that is off is tried in shadow: nothing else would be seen of it."""
-    rule = rules.rules[asked.rule]
-    base = rules if rule.mode != "off" else _with(rules, replace(rule, mode="shadow"))
+def sweep(
+    rows: Rows, rules: RuleSet, asked: Sweep, truth: Iterable[Truth] = (), spread: Spread[Part, list[Point]] = map,
+    parts: int = 1,
+) -> Curve:  # fmt: skip
+    """Judge the rows by each value, the values in ``parts`` jobs of ``spread``: the same points whatever they are. A
+    rule that is off is tried in shadow: nothing else would be seen of it."""
+    known = tuple(truth)
+    count = max(1, min(parts, len(asked.values)))
+    cuts = [len(asked.values) * i // count for i in range(count + 1)]
+    jobs = [Part(rows, rules, replace(asked, values=asked.values[a:b]), known) for a, b in pairwise(cuts)]
+    found = list(spread(points, jobs))
+    abusive = sum(t.actor != "benign" for t in known) if known else None
+    return Curve(asked, found[0][0], [point for part in found for point in part[1:]], abusive)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some values of a sweep, and all that it takes to judge by them: the rows by their directory."""
+
+    rows: Rows
+    rules: RuleSet
+    asked: Sweep
+    truth: tuple[Truth, ...]
+
+
+def points(part: Part) -> list[Point]:
+    """The point of the value in force, then those of the part's values: one pass over the rows."""
+    asked = part.asked
+    rule = part.rules.rules[asked.rule]
+    base = part.rules if rule.mode != "off" else _with(part.rules, replace(rule, mode="shadow"))
     rule = base.rules[asked.rule]
     sets = [base, *(_with(base, rule.retuned({asked.param: v})) for v in asked.values)]
-    runs = replay(rows, sets, tried=asked.rule)
-    known = {t.account_id: t for t in truth}
+    runs = replay(part.rows, sets, tried=asked.rule)
+    known = {t.account_id: t for t in part.truth}
     values = (rule.params[asked.param], *asked.values)
-    points = [_point(v, run, runs[0], asked.rule, known) for v, run in zip(values, runs, strict=True)]
-    abusive = sum(t.actor != "benign" for t in known.values()) if known else None
-    return Curve(asked, points[0], points[1:], abusive)
+    return [_point(v, run, runs[0], asked.rule, known) for v, run in zip(values, runs, strict=True)]
 
 
 def _with(rules: RuleSet, rule: Any) -> RuleSet:

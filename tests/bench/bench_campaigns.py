@@ -2,7 +2,8 @@
 
 Ordinary density: each account has ten links, of kinds and commonness as below, and a campaign in a thousand accounts.
 Prints how many tenants hold a value, then the time and memory of the first rebuild over everybody and of further
-steps in which ``ACTIVE`` accounts call: one between two rebuilds, and the next rebuild.
+steps in which ``ACTIVE`` accounts call: one between two rebuilds, and the next rebuild. A third of those who call
+bring a prompt and templates that are new to them.
 """
 
 from __future__ import annotations
@@ -109,6 +110,9 @@ def main(accounts: int, active: int) -> None:
           f" {peak_mb():,.0f} MB: {0 if found is None else len(found.findings)} candidates, {planted} planted")
     for step, word in ((1, "between rebuilds"), (2, "between rebuilds"), (7, "with a rebuild")):
         rows = np.sort(rng.choice(accounts, active, replace=False))
+        again = rng.choice(rows, active // 3, replace=False)
+        for kind in ("system_prompt", "template_opening", "template_closing"):
+            values[kind][again] = rng.choice(values[kind], len(again))
         given = blob(step, rows, values, created)
         at, cpu = time.perf_counter(), time.process_time()
         stage.step(FIRST + step, [given])

@@ -9,11 +9,13 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import engine_jobs as jobs
 import pytest
 
+from monitor import wiring
 from monitor.alerts import FileSink
 from monitor.engines import Engine, Local, engine_of
 from monitor.engines.processes import Processes, processors
@@ -22,6 +24,7 @@ from monitor.offline import backtest_files, context_events
 from monitor.partwise import Work, backtest
 from monitor.settings import load_settings
 from monitor.simulate import api
+from monitor.tuning import Alone, Rows, judged_alone, parse_sweep, record, replay, sweep
 
 PARTITIONS = 5
 
@@ -78,6 +81,23 @@ def test_a_backtest_gives_what_one_pass_gives(engine: Engine, world: Path, tmp_p
     assert any(b'"kind":"campaign"' in line for line in whole)
     assert sorted((tmp_path / "cut.ndjson").read_bytes().splitlines()) == sorted(whole)
     assert 0 < said["peak_rss_mb"] <= said["peak_rss_mb_all"]
+
+
+@pytest.fixture(scope="module")
+def rows(world: Path) -> Rows:
+    return record([world / "log.ndjson"], world / "rows", settings=load_settings(None))
+
+
+def test_stored_rows_are_judged_again_as_in_one_pass(engine: Engine, rows: Rows) -> None:
+    rules = wiring.load(load_settings(None))
+    asked = parse_sweep("campaign-linked.tenants=3:30:4", rules)
+    curve = sweep(rows, rules, asked, (), engine.run, 3)
+    assert curve == sweep(rows, rules, asked)
+    assert len({point.fired for point in curve.points}) > 1, "the values differ"
+    tried = replace(rules, rules={**rules.rules, asked.rule: rules.rules[asked.rule].retuned({asked.param: 30})})
+    runs = list(engine.run(judged_alone, [Alone(rows, rules), Alone(rows, tried)]))
+    assert [run.alerts for run in runs] == [run.alerts for run in replay(rows, [rules, tried])]
+    assert runs[0].fired != runs[1].fired
 
 
 def test_a_job_whose_process_is_killed_is_done_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -48,7 +48,8 @@ def tasks_of(raylet: int) -> list[int]:
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             parent = int(path.read_text().rpartition(")")[2].split()[1])
-            if parent == raylet and path.with_name("cmdline").read_bytes().startswith(b"ray::run"):
+            said = path.with_name("cmdline").read_bytes()  # ray::IDLE between two tasks, else the task's function
+            if parent == raylet and said.startswith(b"ray::") and not said.startswith(b"ray::IDLE"):
                 found.append(int(path.parent.name))
         except OSError:
             continue  # it ended meanwhile

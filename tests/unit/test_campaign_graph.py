@@ -14,7 +14,8 @@ from monitor.campaigns import sums
 from monitor.campaigns.adopt import adopted, values_of
 from monitor.campaigns.graph import components, shared_pairs, shared_values, surprise
 from monitor.campaigns.kinds import CODE, KINDS
-from monitor.campaigns.links import merged
+from monitor.campaigns.links import merged, spliced
+from monitor.campaigns.numbering import Numbers
 from monitor.campaigns.pairs import A_GROUP
 
 LINKS = {"account": pl.UInt32(), "kind": pl.UInt8(), "value": pl.UInt64(), "count": pl.Int64(), "first": pl.Int32(),
@@ -146,6 +147,32 @@ def test_links_merge_as_in_a_dictionary(seed: int) -> None:
         rows = [(*key, *held) for key, held in sorted(kept.items())]
         assert table.rows() == rows
         assert dict(table.schema) == LINKS
+
+
+@pytest.mark.parametrize("oldest", [0, 40])
+def test_numbers_that_are_kept_from_merge_to_merge_give_what_numbering_anew_gives(oldest: int) -> None:
+    rng = random.Random(oldest)
+    tenant = np.arange(80, dtype=np.int32)
+    table = frame([])
+    numbers, renumbered = Numbers.of(table), 0
+    for _ in range(12):
+        fresh = [
+            (rng.randrange(80), rng.choice(USED), rng.choice((0, 1 << 63)) + rng.randrange(40), 1, at, at + 9)
+            for at in (rng.randrange(60) for _ in range(rng.choice((0, 30, 300))))
+        ]
+        table, how = spliced(table, [pl.DataFrame(fresh, schema=LINKS, orient="row")], oldest)
+        numbers = numbers.after(how, table)
+        renumbered += numbers.gone == 0 and how.kept is not None
+        assert numbers.kind[numbers.ids].tolist() == table["kind"].to_list()
+        assert numbers.value[numbers.ids].tolist() == table["value"].to_list()
+        assert len({*zip(numbers.kind.tolist(), numbers.value.tolist(), strict=True)}) == len(numbers.value)
+        some = table["account"].to_numpy() % 7 != 0
+        for kept, rows in ((table, numbers), (table.filter(some), numbers.where(some))):
+            anew, with_kept = shared_values(kept, tenant), shared_values(kept, tenant, numbers=rows)
+            for name in ("account", "key", "row", "kind", "value", "df"):
+                assert getattr(anew, name).tolist() == getattr(with_kept, name).tolist(), name
+    assert len(table)
+    assert (renumbered > 0) == (oldest > 0), "once most of it is gone all is numbered anew"
 
 
 def test_a_newcomer_needs_two_groups_an_attested_one_and_the_margin() -> None:
