@@ -268,5 +268,5 @@ def _warm() -> None:
     merged(one, [one])
     merged(one, [one.with_columns(account=pl.lit(1, pl.UInt32))])
     row = np.zeros(1, np.int32)
-    followed(row, row, sealed(row))
+    followed(sealed(row), row, sealed(row))
     numbered(sealed(np.zeros(1, np.uint8)), sealed(np.zeros(1, np.uint64)))

@@ -113,7 +113,7 @@ def read_windows(
     day: I64, past: I64, day_bits: U64, week_bits: U64, hours: I64, week_n: I64, at: Places, table: F64,
     samples: F64, buckets: int, models: int, corpus_cells: int, out: F64,
 ) -> None:  # fmt: skip
-    """Fill ``out`` [NAMES, rows] from sums [columns, rows] of the day, the past and the week."""
+    """Fill ``out`` [NAMES, rows] from sums [columns, rows or more] of the day, the past and the week."""
     for row in range(out.shape[1]):
         j = 0
         for b in range(len(day_bits)):
@@ -152,8 +152,8 @@ def readings(windows: Windows, rows: int) -> Mapping[str, F64]:
     """Column -> Float64 [rows], NaN where not known."""
     out = np.empty((len(NAMES), rows))
     read_windows(
-        windows.day_narrow[:, :rows], windows.past_narrow[:, :rows], windows.day_bits[:, :rows],
-        windows.week_bits[:, :rows], windows.week_hours[:, :rows], windows.week_n[:rows], PLACES, _DISTINCT, _SAMPLES,
+        windows.day_narrow, windows.past_narrow, windows.day_bits, windows.week_bits, windows.week_hours,
+        windows.week_n, PLACES, _DISTINCT, _SAMPLES,
         agg.TEMPLATE_BUCKETS, agg.MODEL_BUCKETS, len(agg.CORPUS_BITS), out,
     )  # fmt: skip
     return dict(zip(NAMES, out, strict=True))
@@ -162,8 +162,8 @@ def readings(windows: Windows, rows: int) -> Mapping[str, F64]:
 @warmup
 def _warm() -> None:
     """Compile the kernel by no rows."""
-    none = np.zeros((len(agg.NARROW_HOUR), 1), np.int64)[:, :0]
-    bits = np.zeros((len(agg.BITS_HOUR), 1), np.uint64)[:, :0]
+    none = np.zeros((len(agg.NARROW_HOUR), 1), np.int64)
+    bits = np.zeros((len(agg.BITS_HOUR), 1), np.uint64)
     read_windows(
         none, none, bits, bits[:2], none[:_HOURS], np.zeros(0, np.int64), PLACES, _DISTINCT, _SAMPLES,
         agg.TEMPLATE_BUCKETS, agg.MODEL_BUCKETS, len(agg.CORPUS_BITS), np.empty((len(NAMES), 0)),

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from kafka.consumer.fetcher import Fetcher, IsolationLevel
+from kafka.consumer import fetcher
 from kafka.errors import CorruptRecordError
 from kafka.record.default_records import DefaultRecordBatch
 
@@ -118,7 +118,13 @@ def records_of(batch: Any) -> Iterator[Record]:
         yield Record(offset, stamp, kind, data[start:stop] if stop >= 0 else None)
 
 
-class QuickRecords(Fetcher.PartitionRecords):  # type: ignore[misc]  # the library has no types
+_Made: Any = getattr(getattr(fetcher, "Fetcher", None), "PartitionRecords", object)
+"""The library's class. A library made otherwise must not keep this module from being imported."""
+_READ_COMMITTED: Final = 1
+"""Of the protocol's two isolation levels."""
+
+
+class QuickRecords(_Made):  # type: ignore[misc]  # the library has no types
     """What the library's fetcher makes of a fetched partition, with the records of :func:`records_of`."""
 
     def _unpack_records(
@@ -145,7 +151,7 @@ class QuickRecords(Fetcher.PartitionRecords):  # type: ignore[misc]  # the libra
 
     def _not_for_us(self, batch: Any) -> bool:
         """Markers of transactions, and what was aborted where only committed records are wanted."""
-        if self.isolation_level == IsolationLevel.READ_COMMITTED and batch.has_producer_id():
+        if self.isolation_level == _READ_COMMITTED and batch.has_producer_id():
             self._consume_aborted_transactions_up_to(batch.last_offset)
             if self._contains_abort_marker(batch):
                 self.aborted_producer_ids.discard(batch.producer_id)
