@@ -6,7 +6,8 @@ starts from the last checkpoint, reads the same records again and makes the same
 
 A batch is decoded and sketched in a thread while the loop takes in the one before it and polls the next: neither of
 those steps keeps state. Campaign steps are worked in a second thread beside the batch that follows, and waited for
-before anything reads or writes their state. Everything else happens on the loop's own thread, batch after batch.
+before anything reads or writes their state; a batch's links are collected beside its features, and waited for too.
+Everything else happens on the loop's own thread, batch after batch.
 """
 
 from __future__ import annotations
