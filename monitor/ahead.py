@@ -6,6 +6,7 @@ Results come back in the order in which batches were given, one at a time: nothi
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
@@ -17,38 +18,40 @@ from monitor.records import RawBatch
 
 
 class Ahead:
-    """At most one batch in preparation. Not thread-safe: whoever calls waits for what it began."""
+    """At most ``depth`` batches in preparation. Not thread-safe: whoever calls waits for what it began."""
 
-    def __init__(self) -> None:
+    def __init__(self, depth: int = int(__import__("os").environ.get("DEPTH","2"))) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prepare")
-        self._work: Future[Prepared] | None = None
-        self._gone: set[int] = set()
+        self._depth = depth
+        self._work: deque[tuple[Future[Prepared], set[int]]] = deque()
 
     @property
     def busy(self) -> bool:
         """Whether a batch is in preparation, or ready and not asked for yet."""
-        return self._work is not None
+        return bool(self._work)
 
     def swap(self, pipeline: Pipeline, batch: RawBatch) -> Prepared | None:
-        """Begin with ``batch``, and wait for the one before it. Raises what that one's preparation raised."""
-        before, gone = self._work, self._gone
-        self._work, self._gone = self._thread.submit(pipeline.prepare, batch), set()
-        return None if before is None else before.result().without(gone)
+        """Begin with ``batch``, and wait for the oldest where ``depth`` were begun before it.
+
+        Raises what that one's preparation raised."""
+        self._work.append((self._thread.submit(pipeline.prepare, batch), set()))
+        return self.result() if len(self._work) > self._depth else None
 
     def result(self) -> Prepared | None:
-        """Wait for the batch in preparation; None where there is none."""
-        before, gone = self._work, self._gone
-        self._work, self._gone = None, set()
-        return None if before is None else before.result().without(gone)
+        """Wait for the oldest batch in preparation; None where there is none."""
+        if not self._work:
+            return None
+        work, gone = self._work.popleft()
+        return work.result().without(gone)
 
     def leave_out(self, partitions: Collection[int]) -> None:
         """What is in preparation comes without these: another member reads them."""
-        if self._work is not None:
-            self._gone.update(partitions)
+        for _, gone in self._work:
+            gone.update(partitions)
 
     def forget(self) -> None:
         """Drop what is in preparation: its records will be read again."""
-        self._work = None
+        self._work.clear()
 
     def close(self) -> None:
         """End the thread."""

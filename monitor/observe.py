@@ -93,7 +93,7 @@ class Observer:
         c.ignored += decoded.ignored
         c.fields |= present
         m.records.inc(len(batch))
-        m.record_bytes.inc(sum(map(len, filter(None, batch.values))))
+        m.record_bytes.inc(batch.nbytes)
         m.decoded.inc(len(decoded.frame))
         m.items_ignored.inc(decoded.ignored)
         m.unknown_fields.inc(decoded.unknown_fields)

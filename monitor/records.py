@@ -1,4 +1,4 @@
-"""The type on every arrow of the pipeline. Imports no sibling.
+"""The type on every arrow of the pipeline. Imports no sibling but the messages.
 
 =================  ======================================================================================
 source -> decode   :class:`RawBatch`: bytes and coordinates
@@ -20,6 +20,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+
+from monitor.messages import Messages
 
 Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
@@ -49,6 +51,12 @@ class RawBatch:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all values."""
+        values = self.values
+        return values.nbytes if isinstance(values, Messages) else sum(map(len, filter(None, values)))
 
     def take(self, rows: Int64Array, next_offsets: Mapping[int, int]) -> RawBatch:
         """The records at ``rows``, with other ``next_offsets``."""

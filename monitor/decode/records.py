@@ -135,10 +135,10 @@ def read_records(
 ) -> None:  # fmt: skip
     """Read each ``wanted`` record ``data[at[r]:at[r + 1]]`` into its row; ``wanted`` becomes 0 where it is not plain.
 
-    ``data`` must have ``PADDING`` bytes more, ``state`` be zeros; ``guess`` [fields + 1], -1 at first, is the field
-    that came after each one last time. The rest are the members of :class:`Layout` and of :class:`Cells`, one by one
-    and all in one function: to take an array out of a tuple, or to hand it on, counts a reference, and the records of
-    the bench then take 10.3 us each instead of 3.
+    ``data`` must have ``messages.PADDING`` bytes more, ``state`` be zeros; ``guess`` [fields + 1], -1 at first, is the
+    field that came after each one last time. The rest are the members of :class:`Layout` and of :class:`Cells`, one by
+    one and all in one function: to take an array out of a tuple, or to hand it on, counts a reference, and the records
+    of the bench then take 10.3 us each instead of 3.
     """
     fields, needed = len(kind), np.sum(required)
     for r in range(len(wanted)):

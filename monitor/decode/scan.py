@@ -24,8 +24,6 @@ ABSENT, PLAIN, ESCAPED, LATER = range(4)
 """States of a value: not there or null; as it stands; a string with escapes; a number for Python's own float()."""
 MAX_DEPTH = 32
 """Deeper nesting is left to the other reader."""
-PADDING = 64
-"""Readable bytes that must follow the last record: a name is compared, and eight bytes are loaded, at a time."""
 _DIGITS = 18
 _ONES, _HIGHS = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
 _QUOTES, _SLASHES, _SPACES = (np.uint64(b * 0x0101010101010101) for b in (0x22, 0x5C, 0x20))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,28 +12,32 @@ from kafka import TopicPartition
 from monitor.records import RawBatch
 from monitor.settings import KafkaSettings
 from monitor.source.kafka_client import reader
+from monitor.source.kafka_unpack import Chunk, messages_of
 
 _MS = 10_000
 
 
-def to_batch(polled: Mapping[int, list[Any]], moved: Mapping[int, int]) -> RawBatch:
-    """Columns from records: one comprehension a column and partition, nothing else per record."""
-    values: list[bytes | None] = []
-    offsets: list[int] = []
-    stamps: list[int] = []
-    for records in polled.values():
-        values.extend([r.value for r in records])
-        offsets.extend([r.offset for r in records])
-        stamps.extend([-1 if r.timestamp is None else r.timestamp for r in records])
-    sizes = [len(records) for records in polled.values()]
+def to_batch(polled: Mapping[int, Sequence[Chunk]], moved: Mapping[int, int]) -> RawBatch:
+    """Columns from chunks of records: nothing is done record by record but by a kernel."""
+    chunks = [chunk for of_partition in polled.values() for chunk in of_partition]
+    sizes = [sum(map(len, of_partition)) for of_partition in polled.values()]
+    spans = np.concatenate([np.empty((0, 4), np.int64), *(chunk.spans for chunk in chunks)])
     return RawBatch(
-        values=values,
+        values=messages_of(chunks),
         partition=np.repeat(np.array(list(polled), np.int32), sizes),
-        offset=np.array(offsets, np.int64),
-        timestamp_ms=np.array(stamps, np.int64),
+        offset=np.ascontiguousarray(spans[:, 0]),
+        timestamp_ms=np.ascontiguousarray(spans[:, 1]),
         next_offsets=dict(moved),
-        trusted_clock=bool(polled) and all(records[0].timestamp_type == 1 for records in polled.values()),
+        trusted_clock=bool(polled) and all(of_partition[0].kind == 1 for of_partition in polled.values()),
     )
+
+
+def chunked(polled: Mapping[Any, list[Any]]) -> dict[int, list[Chunk]]:
+    """What a consumer polled, by partition, in chunks: a library made otherwise has records of its own."""
+    return {
+        tp.partition: records if isinstance(records[0], Chunk) else [Chunk.of(records)]
+        for tp, records in polled.items() if records
+    }  # fmt: skip
 
 
 class EndOffsets:

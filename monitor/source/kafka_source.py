@@ -26,7 +26,7 @@ from monitor.errors import DependencyDown, MonitorError
 from monitor.records import RawBatch
 from monitor.settings import KafkaSettings
 from monitor.source.kafka_client import REFUSED, connect, consumer_config, missing_codecs, said_no
-from monitor.source.kafka_records import EndOffsets, drop_parked, finish_join, to_batch, window_starts
+from monitor.source.kafka_records import EndOffsets, chunked, drop_parked, finish_join, to_batch, window_starts
 from monitor.source.kafka_unpack import use_quick_records
 from monitor.source.protocol import Listener
 from monitor.source.rebalance import Bridge
@@ -104,13 +104,13 @@ class KafkaSource:
         polled = self._guarded(lambda: self._consumer.poll(timeout_ms=wait_ms, max_records=max_records)) or {}
         if self._pending:
             self._commit_pending()
-        following = {tp.partition: records[-1].offset + 1 for tp, records in polled.items()}
+        by_partition = chunked(polled)
+        following = {partition: chunks[-1].last + 1 for partition, chunks in by_partition.items()}
         if self._clock() >= self._look_at:
             following |= self._look()
-        first = following | {tp.partition: records[0].offset for tp, records in polled.items()}
+        first = following | {partition: chunks[0].first for partition, chunks in by_partition.items()}
         for partition, offset in first.items():
             self._notice_gap(partition, offset)
-        by_partition = {tp.partition: records for tp, records in polled.items()}
         known = self._expected.keys() | by_partition.keys()  # the rest only learn where they begin
         moved = {p: o for p, o in following.items() if p in known and o != self._expected.get(p)}
         self._expected |= following

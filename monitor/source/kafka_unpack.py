@@ -1,7 +1,7 @@
 """Record batches of Kafka taken apart by a kernel, in the place of kafka-python's loop over bytes and records.
 
 kafka-python 3.0.12 reads each record's eight numbers byte by byte and makes two objects of it: two thirds of what a
-poll costs. Here a kernel finds where the records of a whole batch lie, and each becomes one small tuple. Everything
+poll costs. Here a kernel finds where the records of a whole batch lie, and they stay together in a chunk. Everything
 around it stays the library's: fetching, checksums, decompression, transactions, and the reading of whatever the
 kernel does not take (the old formats, a damaged batch: its words for what is wrong are the ones that are raised).
 Layout of a batch: Kafka's protocol guide, "Record Batch".
@@ -10,8 +10,8 @@ Layout of a batch: Kafka's protocol guide, "Record Batch".
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,20 +20,71 @@ from kafka.errors import CorruptRecordError
 from kafka.record.default_records import DefaultRecordBatch
 
 from monitor.jit import njit, warmup
+from monitor.messages import PADDING, Messages
 
 U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]
 
 
-class Record(NamedTuple):
-    """What :func:`monitor.source.kafka_records.to_batch` reads of a record."""
+class Chunk:
+    """Records that lie in one array of bytes: each of ``spans`` (int64 [n, 4]) is a record's offset, its timestamp in
+    milliseconds (-1: none), start and end of its value in ``data`` (no value: the end is -1). ``kind`` is 1 where the
+    broker set the times."""
 
-    offset: int
-    timestamp: int | None
-    """Milliseconds; None in the oldest format."""
-    timestamp_type: int | None
-    """1 where the broker set it, 0 where the producer did."""
-    value: bytes | None
+    __slots__ = ("data", "kind", "spans")
+
+    def __init__(self, data: U8, spans: I64, kind: int | None):
+        self.data, self.spans, self.kind = data, spans, kind
+
+    @classmethod
+    def of(cls, records: Sequence[Any]) -> Chunk:
+        """Of the library's records, at least one."""
+        values = [r.value or b"" for r in records]
+        spans = np.empty((len(records), 4), np.int64)
+        spans[:, 0] = [r.offset for r in records]
+        spans[:, 1] = [-1 if r.timestamp is None else r.timestamp for r in records]
+        spans[:, 3] = np.cumsum([len(value) for value in values])
+        spans[:, 2] = spans[:, 3] - [len(value) for value in values]
+        spans[[r.value is None for r in records], 3] = -1
+        return cls(np.frombuffer(b"".join(values), np.uint8), spans, records[0].timestamp_type)
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    @property
+    def first(self) -> int:
+        """Offset of the first record."""
+        return int(self.spans[0, 0])
+
+    @property
+    def last(self) -> int:
+        """Offset of the last record."""
+        return int(self.spans[-1, 0])
+
+    def cut(self, at: int) -> tuple[Chunk, Chunk | None]:
+        """The first ``at`` records and the others, None where there are none."""
+        if at >= len(self):
+            return self, None
+        return Chunk(self.data, self.spans[:at], self.kind), Chunk(self.data, self.spans[at:], self.kind)
+
+
+class Taken:
+    """Chunks, with the number of their records as length: the library counts what it hands out."""
+
+    def __init__(self) -> None:
+        self._chunks: list[Chunk] = []
+        self._records = 0
+
+    def add(self, chunk: Chunk) -> None:
+        """One more."""
+        self._chunks.append(chunk)
+        self._records += len(chunk)
+
+    def __len__(self) -> int:
+        return self._records
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return iter(self._chunks)
 
 
 @njit
@@ -93,29 +144,61 @@ def find_records(data: U8, at: int, spans: I64) -> bool:
     return at == len(data)
 
 
-def records_of(batch: Any) -> Iterator[Record]:
-    """The records of a batch of the library's, which is used up. Raises CorruptRecordError as the library does."""
-    if batch.magic < 2:
-        for old in batch:
-            if not old.validate_crc():
-                raise CorruptRecordError(f"record at offset {old.offset} failed its checksum")
-            yield Record(old.offset, old.timestamp, old.timestamp_type, old.value)
-        return
-    batch._maybe_uncompress()
-    data, count = bytes(batch._buffer), batch.records_count
-    spans = np.empty((max(count, 0), 4), np.int64)
-    if not find_records(np.frombuffer(data, np.uint8), batch._pos, spans):
+def messages_of(chunks: Sequence[Chunk]) -> Messages:
+    """The values of all records, copied into one array."""
+    spans = [chunk.spans for chunk in chunks]
+    whole = spans[0] if len(spans) == 1 else np.concatenate(spans) if spans else np.empty((0, 4), np.int64)
+    missing = whole[:, 3] < 0
+    at = np.zeros(len(whole) + 1, np.int64)
+    np.cumsum(np.where(missing, 0, whole[:, 3] - whole[:, 2]), out=at[1:])
+    data = np.empty(int(at[-1]) + PADDING, np.uint8)
+    data[at[-1] :] = 0
+    done = 0
+    for chunk in chunks:
+        copy_values(chunk.data, chunk.spans, at[done : done + len(chunk)], data)
+        done += len(chunk)
+    return Messages(data, at, missing)
+
+
+@njit
+def copy_values(data: U8, spans: I64, at: I64, out: U8) -> None:
+    """Each value to its place in ``out``."""
+    for i in range(len(spans)):
+        start, size = spans[i, 2], max(spans[i, 3] - spans[i, 2], 0)
+        out[at[i] : at[i] + size] = data[start : start + size]
+
+
+def chunks_of(batch: Any) -> Iterator[Chunk]:
+    """The records of a batch of the library's, which is used up, in one chunk; none of an empty one.
+
+    Raises CorruptRecordError as the library does, after the records before the bad one were given.
+    """
+    if batch.magic == 2:
+        batch._maybe_uncompress()
+        data, count = np.frombuffer(bytes(batch._buffer), np.uint8), batch.records_count
+        spans = np.empty((max(count, 0), 4), np.int64)
+        if find_records(data, batch._pos, spans):
+            spans[:, 0] += batch.base_offset
+            if batch.timestamp_type == batch.LOG_APPEND_TIME:
+                spans[:, 1] = batch.max_timestamp
+            else:
+                spans[:, 1] += batch.first_timestamp
+            if len(spans):
+                yield Chunk(data, spans, batch.timestamp_type)
+            return
+    read: list[Any] = []
+    wrong: Exception | None = None
+    try:
         for record in batch:  # says what is wrong with it
-            yield Record(record.offset, record.timestamp, record.timestamp_type, record.value)
-        return
-    kind = batch.timestamp_type
-    spans[:, 0] += batch.base_offset
-    if kind == batch.LOG_APPEND_TIME:
-        spans[:, 1] = batch.max_timestamp
-    else:
-        spans[:, 1] += batch.first_timestamp
-    for offset, stamp, start, stop in spans.tolist():
-        yield Record(offset, stamp, kind, data[start:stop] if stop >= 0 else None)
+            if batch.magic < 2 and not record.validate_crc():
+                raise CorruptRecordError(f"record at offset {record.offset} failed its checksum")
+            read.append(record)
+    except Exception as error:  # whatever the library raises comes after what it gave before
+        wrong = error
+    if read:
+        yield Chunk.of(read)
+    if wrong is not None:
+        raise wrong
 
 
 _Made: Any = getattr(getattr(fetcher, "Fetcher", None), "PartitionRecords", object)
@@ -125,11 +208,38 @@ _READ_COMMITTED: Final = 1
 
 
 class QuickRecords(_Made):  # type: ignore[misc]  # the library has no types
-    """What the library's fetcher makes of a fetched partition, with the records of :func:`records_of`."""
+    """What the library's fetcher makes of a fetched partition, with the chunks of :func:`chunks_of` for records."""
 
-    def _unpack_records(
-        self, tp: Any, records: Any, key_deserializer: Any, value_deserializer: Any
-    ) -> Iterator[Record]:
+    _rest: Chunk | None = None
+
+    def take(self, n: int | None = None) -> Taken:
+        """At most ``n`` records (None: all there are)."""
+        self._maybe_raise_next_inline_exception()
+        taken = Taken()
+        try:
+            while n is None or len(taken) < n:
+                chunk = self._rest or (next(self.record_iterator, None) if self else None)
+                if chunk is None:
+                    break
+                chunk, self._rest = chunk.cut(len(chunk) if n is None else n - len(taken))
+                self.records_read += len(chunk)
+                self.next_fetch_offset = chunk.last + 1
+                taken.add(chunk)
+        except Exception as error:
+            if not len(taken):
+                raise
+            self._next_inline_exception = error  # for the next call, as the library has it
+        return taken
+
+    def drain(self) -> None:
+        """Nothing more of it is wanted, or there is nothing more."""
+        self._rest = None
+        super().drain()
+
+    def _maybe_skip_record(self, chunk: Chunk) -> bool:
+        return False  # done by _unpack_records, within a chunk
+
+    def _unpack_records(self, tp: Any, records: Any, key_deserializer: Any, value_deserializer: Any) -> Iterator[Chunk]:
         batch = last = None
         while (batch := records.next_batch()) is not None:
             last = batch
@@ -141,10 +251,12 @@ class QuickRecords(_Made):  # type: ignore[misc]  # the library has no types
                     self.next_fetch_offset = batch.next_offset
                     continue
             self.bytes_read += batch.size_in_bytes
-            for record in records_of(batch):
-                self.records_read += 1
-                self.next_fetch_offset = record.offset + 1
-                yield record
+            for chunk in chunks_of(batch):
+                # a fetch from within a compressed batch brings the whole of it
+                wanted = chunk.cut(int(np.argmax(chunk.spans[:, 0] >= self.fetch_offset)))[1] \
+                    if chunk.first < self.fetch_offset else chunk
+                if wanted is not None and wanted.first >= self.fetch_offset:
+                    yield wanted
         if last is not None and last.magic == 2:  # compaction may have taken the batch's last records
             self.next_fetch_offset = last.next_offset
         self.drain()
@@ -179,5 +291,7 @@ def use_quick_records(consumer: Any) -> bool:
 @warmup
 def warm_unpack() -> None:
     """Compile the kernels by one record without key, value and headers."""
-    data = np.frombuffer(bytes((10, 0, 0, 0, 1, 1, 0)), np.uint8)
-    assert not find_records(data, 0, np.empty((1, 4), np.int64))
+    data = np.frombuffer(bytes((12, 0, 0, 0, 1, 1, 0)), np.uint8)
+    spans = np.empty((1, 4), np.int64)
+    assert find_records(data, 0, spans), "a record without anything is a record"
+    assert list(messages_of([Chunk(data, spans, 0)])) == [None]

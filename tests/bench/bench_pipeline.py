@@ -22,12 +22,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import polars as pl
 import servers
+from kafka import KafkaConsumer
 
 from monitor import live, wiring
 from monitor.backtest import peak_rss_mb
@@ -36,7 +38,7 @@ from monitor.service import Signals
 from monitor.settings import KafkaSettings, Settings
 from monitor.simulate.api import build
 from monitor.sketch import Keyring
-from monitor.source import kafka_source
+from monitor.source.kafka_client import connect, consumer_config
 from monitor.source.kafka_sender import KafkaSender
 from monitor.source.kafka_source import KafkaSource
 
@@ -100,24 +102,41 @@ def produce(broker: str, records: int, accounts: int, topic: str = "", squeeze: 
 
 
 def ceiling(broker: str, reader: str) -> dict[str, Any]:
-    """Poll and JSON-decode only; ``reader``: ``library`` or ``kernel``."""
-    if reader == "library":
-        kafka_source.use_quick_records = lambda consumer: True  # type: ignore[assignment]  # leaves it as it is
-    source = KafkaSource(KafkaSettings.model_validate(kafka(broker, f"ceiling-{reader}")))
+    """Poll and JSON-decode only; ``reader``: ``library`` (kafka-python's consumer, as it comes) or ``kernel``."""
+    poll, end = (by_library if reader == "library" else by_kernel)(broker)
     decode = msgspec.json.Decoder().decode
     count, began, last, idle, cpu = 0, 0.0, 0.0, 0, 0.0
     while idle < 3:
-        batch = source.poll(20_000, 0.5)
-        if len(batch) and not began:
+        values = poll()
+        if values and not began:
             began, cpu = time.perf_counter(), time.process_time()
-        for value in batch.values:
+        for value in values:
             decode(value)
-        count += len(batch)
-        idle = 0 if len(batch) else idle + source.caught_up()
-        last = time.perf_counter() if len(batch) else last
+        count += len(values)
+        idle = 0 if values else idle + (count > 0)
+        last = time.perf_counter() if values else last
     cpu = time.process_time() - cpu
-    source.close()
+    end()
     return {"records": count, "per_s": round(count / (last - began)), "cpu_us_a_record": round(cpu / count * 1e6, 1)}
+
+
+def by_library(broker: str) -> tuple[Callable[[], Sequence[Any]], Callable[[], None]]:
+    """A poll's values, and the end of it."""
+    settings = KafkaSettings.model_validate(kafka(broker, "ceiling-library"))
+    consumer: Any = connect(settings, KafkaConsumer, **consumer_config(settings, settings.group))
+    consumer.subscribe([settings.topic])
+
+    def poll() -> list[Any]:
+        polled = consumer.poll(timeout_ms=500, max_records=20_000)
+        return [record.value for records in polled.values() for record in records]
+
+    return poll, consumer.close
+
+
+def by_kernel(broker: str) -> tuple[Callable[[], Sequence[Any]], Callable[[], None]]:
+    """The same by the monitor's source."""
+    source = KafkaSource(KafkaSettings.model_validate(kafka(broker, "ceiling-kernel")))
+    return lambda: source.poll(20_000, 0.5).values, source.close
 
 
 def pipeline(broker: str, redis: str, folder: str, topic: str = "") -> dict[str, Any]:

@@ -11,7 +11,7 @@ from kafka.consumer.fetcher import Fetcher
 from kafka.errors import CorruptRecordError
 from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 
-from monitor.source.kafka_unpack import QuickRecords, find_records, use_quick_records, varint
+from monitor.source.kafka_unpack import QuickRecords, find_records, messages_of, use_quick_records, varint
 
 TP = TopicPartition("t", 3)
 bytes_or_none = st.none() | st.binary(max_size=300)
@@ -35,6 +35,14 @@ def written(records, codec=0, magic=2, first=0):
     return bytes(made)
 
 
+def each(chunks):
+    """Offset, timestamp and value of each record; the times of one chunk are of one kind."""
+    for chunk in chunks:
+        values = messages_of([chunk])
+        for (offset, stamp, _, _), value in zip(chunk.spans.tolist(), values, strict=True):
+            yield offset, None if stamp == -1 else stamp, value
+
+
 def taken(kind, data, sizes=(1000,), fetch_offset=0, **more):
     """What ``kind`` makes of the bytes, in pieces of ``sizes``: records and where it would go on, or the error."""
     reader = kind(fetch_offset, TP, MemoryRecords(data), **more)
@@ -43,7 +51,8 @@ def taken(kind, data, sizes=(1000,), fetch_offset=0, **more):
         for size in [*sizes, *[1000] * 5]:
             if not reader:
                 break
-            found += [(r.offset, r.timestamp, r.timestamp_type, r.value) for r in reader.take(size)]
+            given = reader.take(size)
+            found += each(given) if kind is QuickRecords else [(r.offset, r.timestamp, r.value) for r in given]
             found.append(reader.next_fetch_offset)
     except CorruptRecordError as error:
         found.append("a header's name" if "UnicodeDecodeError" in str(error) else "corrupt")
