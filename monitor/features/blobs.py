@@ -8,6 +8,8 @@ accounts; what crosses partitions is the campaign stage's.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import polars as pl
 
@@ -37,26 +39,22 @@ class BlobTable:
             .drop_nulls("blob")
             .sort("partition", "tick", "subject", "t_ms", "request_key", "blob")
         )
-        uses = uses.with_columns(owner=stable_hash(uses["subject"]))
-        parts = []
-        for (partition,), group in uses.partition_by("partition", as_dict=True, maintain_order=True).items():
-            keys = group["blob"].to_numpy()
-            # A tick's start, not the event's own time: it only rises within a partition.
-            now = (group["tick"] * self._tick_ms).to_numpy()
-            owner = self.owner.probe(int(str(partition)), keys, group["owner"].to_numpy(), now)
-            talks = group["conversation"].fill_null(0).to_numpy()
-            # A blob of an unknown conversation says nothing about conversations.
-            told = np.where(talks == 0, np.uint64(0), keys)
-            talk = self.conversation.probe(int(str(partition)), told, talks, now)
-            parts.append(
-                group.select(
-                    "_row",
-                    foreign=pl.Series((owner.seen == 1) & (owner.value != group["owner"].to_numpy())),
-                    reuse=pl.Series((talk.seen == 1) & (talk.value != talks)),
-                )
-            )
+        owners, blobs = stable_hash(uses["subject"]).to_numpy(), uses["blob"].to_numpy()
+        talks = uses["conversation"].fill_null(0).to_numpy()
+        # A blob of an unknown conversation says nothing about conversations.
+        told = np.where(talks == 0, np.uint64(0), blobs)
+        # A tick's start, not the event's own time: it only rises within a partition.
+        now, partitions = uses["tick"].to_numpy() * self._tick_ms, uses["partition"].to_numpy()
+        foreign, reuse = np.zeros(len(uses), np.bool_), np.zeros(len(uses), np.bool_)
+        cuts = [0, *(np.flatnonzero(np.diff(partitions)) + 1).tolist(), len(uses)]
+        for begin, end in pairwise(cuts):
+            at, partition = slice(begin, end), int(partitions[begin])
+            owner = self.owner.probe(partition, blobs[at], owners[at], now[at])
+            foreign[at] = (owner.seen == 1) & (owner.value != owners[at])
+            talk = self.conversation.probe(partition, told[at], talks[at], now[at])
+            reuse[at] = (talk.seen == 1) & (talk.value != talks[at])
         flags = (
-            pl.concat(parts)
+            uses.select("_row", foreign=pl.Series(foreign), reuse=pl.Series(reuse))
             .group_by("_row")
             .agg(blob_reuse=pl.col("reuse").any(), blob_foreign=pl.col("foreign").any())
         )

@@ -250,7 +250,7 @@ class FeatureEngine:
     def make_room(self, rows: int, horizon_ms: Mapping[int, int] = MappingProxyType({})) -> None:
         """Make the levels fit the accounts and ``rows`` more panes; without a horizon nothing is forgotten."""
         partition = self.accounts.arrays.partition
-        horizon = np.zeros(max([*horizon_ms, *partition.tolist(), 0]) + 2, np.int64)
+        horizon = np.zeros(max([*horizon_ms, int(partition.max(initial=0))]) + 2, np.int64)
         for p, ms in horizon_ms.items():
             horizon[p] = ms
         for level in (self.minute, self.hour, self.day):
