@@ -4,7 +4,7 @@ The order is what makes a crash harmless: alerts are delivered (each sink takes 
 state and offsets are written together, then the offsets are committed to Kafka. Killed anywhere, the next owner
 starts from the last checkpoint, reads the same records again and makes the same alerts.
 
-A batch is decoded and sketched in a thread while the loop takes in the one before it and polls the next: neither of
+Batches are decoded and sketched in a thread while the loop takes in the ones before and polls the next: neither of
 those steps keeps state. Campaign steps are worked in a second thread beside the batch that follows, and waited for
 before anything reads or writes their state; a batch's links are collected beside its features, and waited for too.
 Everything else happens on the loop's own thread, batch after batch.
@@ -141,7 +141,7 @@ class Runner:
         self._measure(time.monotonic())
 
     def settle(self) -> None:
-        """Take in the batch and the campaign steps that are under way: before partitions come or go, and the end."""
+        """Take in the batches and the campaign steps that are under way: before partitions come or go, and the end."""
         while self._ahead.busy:
             self._take_in(self._ahead.result())
         self._settle_campaigns()

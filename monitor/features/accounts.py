@@ -15,6 +15,7 @@ import polars as pl
 from monitor.features.pages import PAGE, Pages
 from monitor.features.recent import OPINIONS
 from monitor.features.shapes import EXEMPLAR_BYTES, EXEMPLARS, MINHASH_BYTES, MODELS, RING, TOTALS, Accounts, Rings
+from monitor.features.subjects import Subjects
 from monitor.vectors import SET_SIZE
 
 _FIRST = 1024
@@ -26,7 +27,7 @@ class AccountTable:
     a request's vector."""
 
     def __init__(self, ticks_a_minute: int, width: int):
-        self._slots: dict[tuple[int, str], int] = {}
+        self._subjects = Subjects()
         self._names: list[str | None] = []
         self._free: list[int] = []
         n = _FIRST
@@ -53,7 +54,7 @@ class AccountTable:
         self.recent, self.minhash = Pages(SET_SIZE, width, n), Pages(RING, MINHASH_BYTES, n)
 
     def __len__(self) -> int:
-        return len(self._slots)
+        return len(self._subjects)
 
     @property
     def capacity(self) -> int:
@@ -75,7 +76,12 @@ class AccountTable:
 
     def find(self, partition: int, subject: str) -> int | None:
         """The slot of a subject, if it has one."""
-        return self._slots.get((partition, subject))
+        slot = int(self.known(pl.Series([subject], dtype=pl.String), partition)[0])
+        return None if slot < 0 else slot
+
+    def known(self, subjects: pl.Series, partition: int) -> npt.NDArray[np.int32]:
+        """Slots of many subjects of a partition, -1 where one has none: int32 [subjects]."""
+        return self._subjects.find(self._subjects.prints(subjects, np.full(len(subjects), partition, np.int32)))
 
     def name(self, slot: int) -> str:
         """The subject of a slot in use."""
@@ -84,28 +90,29 @@ class AccountTable:
             raise KeyError(slot)
         return name
 
-    def names(self, slots: npt.NDArray[np.int32]) -> pl.Series:
-        """Subjects of many slots: String [slots]."""
-        unique, inverse = np.unique(slots, return_inverse=True)
-        return pl.Series("subject", [self._names[s] for s in unique.tolist()], pl.String).gather(inverse)
-
     def assign(self, subjects: pl.Series, partitions: pl.Series) -> npt.NDArray[np.int32]:
         """Slots of many subjects (new ones are given one): int32 [subjects].
 
         A subject that is not the topic's key may lie on several partitions: it then has a slot, and state, on each.
         """
-        rows = pl.DataFrame({"subject": subjects, "partition": partitions})
-        pairs = rows.unique()
-        names, places = pairs["subject"].to_list(), pairs["partition"].to_list()
-        slots = [self._slots.get(key, -1) for key in zip(places, names, strict=True)]
-        for i, slot in enumerate(slots):
-            if slot < 0:
-                slots[i] = self._new(names[i], places[i])
-        found = pl.Series("slot", slots, pl.Int32)
-        if pairs["subject"].n_unique() == len(pairs):
-            return subjects.replace_strict(pairs["subject"], found).to_numpy()
-        joined = rows.join(pairs.with_columns(found), on=["subject", "partition"], how="left", maintain_order="left")
-        return joined["slot"].to_numpy()
+        places = partitions.cast(pl.Int32).to_numpy()
+        prints = self._subjects.prints(subjects, places)
+        given = self._free[: -len(subjects) - 1 : -1]
+        end = len(self._names)
+        free = np.array([*given, *range(end, end + len(subjects) - len(given))], np.int32)
+        slots, first = self._subjects.assign(prints, free)
+        if len(first):
+            taken = free[: len(first)]
+            names = subjects.gather(first).to_list()
+            again = min(len(first), len(given))
+            del self._free[len(self._free) - again :]
+            for slot, name in zip(given[:again], names[:again], strict=True):
+                self._names[slot] = name
+            self._names += names[again:]
+            if len(self._names) > self.capacity:
+                self._grow(len(self._names))
+            self.arrays.partition[taken] = places[first]
+        return slots
 
     def of_partition(self, partition: int) -> npt.NDArray[np.int32]:
         """Slots in use of a partition."""
@@ -113,31 +120,16 @@ class AccountTable:
 
     def release(self, slots: Iterable[int]) -> None:
         """Give slots back. The caller has unlinked their panes."""
-        gone = list(slots)
+        gone = np.array([slot for slot in slots if self._names[slot] is not None], np.int32)
         for pages in (self.recent, self.minhash):
-            pages.release(np.array(gone, np.int32))
-        for slot in gone:
-            name = self._names[slot]
-            if name is not None:
-                del self._slots[int(self.arrays.partition[slot]), name]
-                self._names[slot] = None
-                self._free.append(slot)
-                self.arrays.partition[slot] = -1
-                self.arrays.last_ms[slot] = -1
-                self.arrays.created_ms[slot] = -1
-
-    def _new(self, name: str, partition: int) -> int:
-        if self._free:
-            slot = self._free.pop()
-            self._names[slot] = name
-        else:
-            slot = len(self._names)
-            self._names.append(name)
-            if slot >= self.capacity:
-                self._grow()
-        self._slots[partition, name] = slot
-        self.arrays.partition[slot] = partition
-        return slot
+            pages.release(gone)
+        names = pl.Series([self._names[slot] for slot in gone.tolist()], dtype=pl.String)
+        self._subjects.remove(self._subjects.prints(names, self.arrays.partition[gone]))
+        for slot in gone.tolist():
+            self._names[slot] = None
+        self._free += gone.tolist()
+        for array in (self.arrays.partition, self.arrays.last_ms, self.arrays.created_ms):
+            array[gone] = -1
 
     def reserve(self, more: int) -> None:
         """Make room for so many new subjects at once: a restart would else grow by a tenth a few dozen times."""

@@ -140,7 +140,8 @@ class FeatureEngine:
         )  # fmt: skip
         self.minute.size, self.hour.size, self.day.size = sizes.tolist()
         self._last = _Last.of(out, rows)
-        return self._rows(out, rows, product_seen)
+        named = events["subject"].gather(np.searchsorted(columns.slot, out.slot[:rows]))
+        return self._rows(out, rows, named, product_seen)
 
     def empty(self) -> pl.DataFrame:
         """A frame of rows without a row."""
@@ -308,7 +309,7 @@ class FeatureEngine:
             sets=np.empty(rows * SET_SIZE * self._vectors.width, np.uint8),
         )  # fmt: skip
 
-    def _rows(self, out: Windows, rows: int, product_seen: pl.DataFrame | None) -> pl.DataFrame:
+    def _rows(self, out: Windows, rows: int, named: pl.Series, product_seen: pl.DataFrame | None) -> pl.DataFrame:
         def block(prefix: str, names: tuple[str, ...], values: npt.NDArray[np.generic]) -> dict[str, pl.Series]:
             return {prefix + n: pl.Series(values[i, :rows]) for i, n in enumerate(names) if prefix + n in self._reads}
 
@@ -317,7 +318,7 @@ class FeatureEngine:
         frame = pl.DataFrame(
             {
                 "origin": pl.Series(np.arange(rows, dtype=np.int64)),
-                "subject": self.accounts.names(slot),
+                "subject": named,
                 "partition": accounts.partition[slot],
                 "tick": out.tick[:rows],
                 "t_ms": out.t_ms[:rows],

@@ -64,8 +64,7 @@ def load(engine: FeatureEngine, partition: int, blob: bytes) -> None:
     arrays, values = unpack(KIND, VERSION, blob)
     subjects = pl.Series(values["subjects"], dtype=pl.String)
     if len(subjects):
-        known = sum(engine.accounts.find(partition, name) is not None for name in values["subjects"])
-        engine.accounts.reserve(len(subjects) - known)
+        engine.accounts.reserve(int((engine.accounts.known(subjects, partition) < 0).sum()))
         slots = engine.accounts.assign(subjects, pl.Series([partition] * len(subjects), dtype=pl.Int32))
         accounts = engine.accounts.arrays
         for name in Accounts._fields:

@@ -10,8 +10,9 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from monitor.siphash import U8Array, U64Array
+
 from .kernel import Texts
-from .siphash import U8Array, U64Array
 
 Bools = npt.NDArray[np.bool_]
 

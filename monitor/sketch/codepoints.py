@@ -9,8 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from monitor.jit import njit
-
-from .siphash import U8Array
+from monitor.siphash import U8Array
 
 # What a character does to words.
 JOIN, PUNCT, SPACE, ALONE, DIGIT, SYMBOL = 0, 1, 2, 3, 4, 5

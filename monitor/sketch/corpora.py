@@ -22,13 +22,13 @@ from typing import Any, Final
 import numpy as np
 
 from monitor.errors import BadInput, Problem
+from monitor.siphash import U64Array
 
 from .fuse import BITS, Fuse, build, shape_of
 from .items import LINES, PLACES, SKELETON, WHOLE, Filters, unit_rows
 from .kernel import Words, pieces, texts_of
 from .keyring import Key, Keyring
 from .scan import KEY_WORDS
-from .siphash import U64Array
 
 MAGIC: Final = b"monitor corpus\n"
 VERSION: Final = 1

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from monitor.jit import njit, warmup
 from monitor.records import EVENT_SCHEMA
+from monitor.siphash import ZERO, U8Array, U64Array, sip_bytes, sip_words
 
 from . import wire
 from .arrow import Bools, array_series, arrow_texts, hash_series, large_texts, to_arrow
@@ -27,7 +28,6 @@ from .identifiers import SEPARATOR, client_of
 from .kernel import Texts
 from .received import Received, SketchStats, Slots, receive
 from .residual import HeavyGrams, HeavyPlan
-from .siphash import ZERO, U8Array, U64Array, sip_bytes, sip_words
 from .sketcher import Sketcher, TextSketches
 from .vocabulary import CHAR_COUNTS, MAX_BLOBS, OPEN_IDS, SEALED_IDS, TEXT_HASHES
 

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.jit import njit, warmup
+from monitor.siphash import U64Array
 
 from .prints import mix
-from .siphash import U64Array
 
 U32Array = npt.NDArray[np.uint32]
 I64Array = npt.NDArray[np.int64]

@@ -23,12 +23,12 @@ import numpy.typing as npt
 
 from monitor.arrays import pack, unpack
 from monitor.jit import njit, warmup
+from monitor.siphash import ZERO, U8Array, U64Array, sip_bytes
 
 from .kernel import Texts, Words, pieces
 from .prints import EDGE, GRAM, edge_gram, gram, is_template, mix
 from .residual import HeavyGrams, HeavyPlan
 from .scan import I64Array
-from .siphash import ZERO, U8Array, U64Array, sip_bytes
 from .sketcher import Sketcher
 
 KIND, VERSION = "heavy", 1

@@ -15,11 +15,11 @@ from typing import Final
 import numpy as np
 
 from monitor.jit import warmup
+from monitor.siphash import U64Array
 
 from .kernel import Texts
 from .keyring import Keyring
 from .sha import ADDRESS, AS_IT_IS, DOMAIN, LOWER, NETWORK, UPPER, hash_rows, key_states
-from .siphash import U64Array
 
 SEPARATOR: Final = "\x1f"
 """Between the parts of a compound value (tools; name and version)."""

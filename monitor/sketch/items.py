@@ -13,12 +13,12 @@ from typing import NamedTuple
 import numpy as np
 
 from monitor.jit import njit
+from monitor.siphash import ZERO, State, U8Array, U64Array, load64, sip_block, sip_end, sip_start
 
 from .codepoints import decode, fold
 from .fuse import U32Array, has
 from .prints import is_template
 from .scan import F_MASK, K_ID, K_NUMBER, K_QUOTE, K_URL, N_PLAIN, I64Array
-from .siphash import ZERO, State, U8Array, U64Array, load64, sip_block, sip_end, sip_start
 
 WHOLE, SKELETON, LINES = 0, 1, 2
 """Places of a text's hashes; its lines follow. 0: there is none."""

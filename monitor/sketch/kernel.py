@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.jit import njit, warmup
+from monitor.siphash import U8Array, U64Array, sip_bytes
 
 from .items import Filters, item_rows, no_filters
 from .lexicon import Tables
@@ -21,7 +22,6 @@ from .prints import GRAM, gram_rows, print_rows
 from .residual import NO_GRAMS, sieve_of, strip_rows
 from .scan import CACHE, COUNTS, K_EXACT0, K_EXACT1, I64Array, scan_rows
 from .shape import I32Array, U32Array, scalar_rows
-from .siphash import U8Array, U64Array, sip_bytes
 from .vocabulary import SHAPE_NAMES
 
 PRINTS, SCALARS, CORPUS = 1, 2, 4

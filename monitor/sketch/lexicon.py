@@ -20,6 +20,7 @@ from typing import Any, Final
 import numpy as np
 
 from monitor.jit import njit
+from monitor.siphash import ZERO, U8Array, U64Array
 
 from .scan import CACHE, COUNTS, I64Array, scan_rows
 from .shape import (
@@ -36,7 +37,6 @@ from .shape import (
     I32Array,
     chain,
 )  # fmt: skip
-from .siphash import ZERO, U8Array, U64Array
 from .vocabulary import LEXICON_FLAGS
 
 _KINDS: Final[Mapping[str, int]] = {

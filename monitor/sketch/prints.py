@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.jit import njit
+from monitor.siphash import ONE, ZERO, U8Array, U64Array, rotl, sip_words
 
 from .scan import F_ALONE, K_CHAIN, K_MUL0, K_MUL1, K_MUL2, K_TEXT0, K_TEXT1, N_PLAIN, I64Array
-from .siphash import ONE, ZERO, U8Array, U64Array, rotl, sip_words
 
 BINS = 64
 GRAM = 4  # words of a heavy gram

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from monitor.siphash import U64Array
+
 from . import wire
 from .arrow import Bools
 from .keyring import Keyring
-from .siphash import U64Array
 from .vocabulary import WIRE_VERSION
 
 Slots = npt.NDArray[np.int64]

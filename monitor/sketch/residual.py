@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.jit import njit
+from monitor.siphash import U8Array, U64Array
 
 from .prints import EDGE, GRAM, edge_gram, gram, is_template
 from .scan import F_MASK, I64Array
-from .siphash import U8Array, U64Array
 
 I32Array = npt.NDArray[np.int32]
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.jit import njit
+from monitor.siphash import ZERO, U8Array, U64Array, load64, sip_block, sip_end, sip_start
 
 from .codepoints import (
     A_DIGIT,
@@ -40,7 +41,6 @@ from .codepoints import (
     ends_sentence,
     fold,
 )  # fmt: skip
-from .siphash import ZERO, U8Array, U64Array, load64, sip_block, sip_end, sip_start
 from .slots import QUOTE_MAX, all_hex, find_close, is_list_item, is_option, url_end
 
 I64Array = npt.NDArray[np.int64]

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.jit import njit
-
-from .siphash import U8Array, U64Array
+from monitor.siphash import U8Array, U64Array
 
 U32Array = npt.NDArray[np.uint32]
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.jit import njit
+from monitor.siphash import ONE, ZERO, U8Array, U64Array, rotl
 
 from .prints import mix
 from .scan import (
@@ -39,7 +40,6 @@ from .scan import (
     I64Array,
     count_ascii,
 )  # fmt: skip
-from .siphash import ONE, ZERO, U8Array, U64Array, rotl
 from .vocabulary import LEXICON_FLAGS, SCRIPTS
 
 U32Array = npt.NDArray[np.uint32]

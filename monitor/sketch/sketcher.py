@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.fields import FIELDS, ID_LENGTH, TABLES, TIME_MAX_S, TIME_MIN_S, Field, Kind, spelling
+from monitor.siphash import U8Array, U64Array
 
 from . import wire
 from .corpora import Corpora, CorpusKey
@@ -26,7 +27,6 @@ from .keyring import Keyring
 from .lexicon import Tables, build
 from .residual import NO_GRAMS, HeavyGrams, HeavyPlan
 from .scan import K_CHAIN, K_MUL0, KEY_WORDS
-from .siphash import U8Array, U64Array
 from .vocabulary import SEALED_IDS, SHAPE_NAMES, TEXT_HASHES, WIRE_VERSION
 
 _LONE = re.compile("[\ud800-\udfff]")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from monitor.jit import njit
+from monitor.siphash import U8Array
 
 from .codepoints import closer_of, decode
-from .siphash import U8Array
 
 QUOTE_MAX = 4096  # bytes in which a quotation must close: a passage of half a page, quoted, is one slot
 

@@ -25,7 +25,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from .siphash import U64Array
+from monitor.siphash import U64Array
+
 from .vocabulary import LEXICON_FLAGS, MAX_BLOBS, SCRIPTS, SEALED_IDS, SHAPE_NAMES, TEXT_HASHES, WIRE_VERSION
 
 FORM = np.dtype(

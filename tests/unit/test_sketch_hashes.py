@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from monitor.errors import BadInput
+from monitor.siphash import sip_bytes, sip_words, siphash_reference
 from monitor.sketch import Key, Keyring
 from monitor.sketch.identifiers import MAX_CACHED, IdentifierHasher, client_of, tools_of
-from monitor.sketch.siphash import sip_bytes, sip_words, siphash_reference
 
 KEY = bytes(range(16))
 K0, K1 = (np.uint64(int.from_bytes(KEY[i : i + 8], "little")) for i in (0, 8))
