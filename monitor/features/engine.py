@@ -125,7 +125,7 @@ class FeatureEngine:
         if events.is_empty():
             return self.empty()
         horizon_ms = self._oldest_ms(events, horizon_ms)
-        self._evict(horizon_ms)
+        self._evict(horizon_ms, len(events))
         slots = self.accounts.assign(events["subject"], events["partition"])
         events = self.blobs.flag(events.with_columns(slot=pl.Series(slots)))
         events = events.sort("slot", "tick", "t_ms", "request_key", "dedup_key")
@@ -250,17 +250,26 @@ class FeatureEngine:
 
     def make_room(self, rows: int, horizon_ms: Mapping[int, int] = MappingProxyType({})) -> None:
         """Make the levels fit the accounts and ``rows`` more panes; without a horizon nothing is forgotten."""
-        partition = self.accounts.arrays.partition
-        horizon = np.zeros(max([*horizon_ms, int(partition.max(initial=0))]) + 2, np.int64)
-        for p, ms in horizon_ms.items():
-            horizon[p] = ms
-        for level in (self.minute, self.hour, self.day):
+        levels = (self.minute, self.hour, self.day)
+        for level in levels:
             head = level.arrays.head
             if len(head) < self.accounts.capacity:
                 old = len(head)
                 head.resize(self.accounts.capacity, refcheck=False)
                 head[old:] = -1
-            level.reserve(rows, horizon[partition])
+        full = [level for level in levels if not level.has_room(rows)]
+        if full:
+            horizon = self._horizon_of_each(horizon_ms)
+            for level in full:
+                level.reserve(rows, horizon)
+
+    def _horizon_of_each(self, horizon_ms: Mapping[int, int]) -> npt.NDArray[np.int64]:
+        """The horizon of each slot's partition, 0 where there is none: int64 [capacity]."""
+        partition = self.accounts.arrays.partition
+        horizon = np.zeros(max([*horizon_ms, int(partition.max(initial=0))]) + 2, np.int64)
+        for p, ms in horizon_ms.items():
+            horizon[p] = ms
+        return horizon[partition]  # -1, nobody's, reads the last
 
     def _oldest_ms(self, events: pl.DataFrame, horizon_ms: Mapping[int, int]) -> dict[int, int]:
         """Start of the oldest tick of which a row may be made now or later, by partition.
@@ -271,17 +280,17 @@ class FeatureEngine:
         ticks = {p: min(ms // self._tick_ms, first.get(p, ms)) for p, ms in horizon_ms.items()}
         return {p: tick * self._tick_ms for p, tick in ticks.items()}
 
-    def _evict(self, horizon_ms: Mapping[int, int]) -> None:
+    def _evict(self, horizon_ms: Mapping[int, int], more: int) -> None:
         """Give the slots of silent accounts back before the arrays would grow. They would start afresh anyway."""
-        if len(self.accounts) * 8 < self.accounts.capacity * 7:
+        if len(self.accounts) + more <= self.accounts.capacity:
             return
         a = self.accounts.arrays
-        for partition, horizon in horizon_ms.items():
-            gone = np.flatnonzero((a.partition == partition) & (a.last_ms < horizon - self._idle_ms)).tolist()
-            for level in (self.minute, self.hour, self.day):
-                for s in gone:
-                    unlink(s, level.arrays)
-            self.accounts.release(gone)
+        silent = (a.partition >= 0) & (a.last_ms < self._horizon_of_each(horizon_ms) - self._idle_ms)
+        gone = np.flatnonzero(silent).tolist()
+        for level in (self.minute, self.hour, self.day):
+            for s in gone:
+                unlink(s, level.arrays)
+        self.accounts.release(gone)
 
     def _room(self) -> Room:
         hour, day = self.hour.columns, self.day.columns

@@ -96,10 +96,14 @@ class Level:
         """Bytes of the arrays."""
         return sum(a.nbytes for a in self.arrays)
 
+    def has_room(self, panes: int) -> bool:
+        """Whether ``panes`` more fit in."""
+        return self.size + panes <= len(self.arrays.slot)
+
     def reserve(self, panes: int, horizon_ms: npt.NDArray[np.int64]) -> None:
         """Make room for ``panes`` more; ``horizon_ms`` [accounts]: the event time before which none is written."""
         capacity = len(self.arrays.slot)
-        if self.size + panes <= capacity:
+        if self.has_room(panes):
             return
         self.compact(horizon_ms)
         need = self.size + panes

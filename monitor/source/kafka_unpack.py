@@ -46,7 +46,7 @@ class Chunk:
         spans[:, 3] = np.cumsum([len(value) for value in values])
         spans[:, 2] = spans[:, 3] - [len(value) for value in values]
         spans[[r.value is None for r in records], 3] = -1
-        return cls(np.frombuffer(b"".join(values), np.uint8), spans, records[0].timestamp_type)
+        return cls(np.frombuffer(bytearray().join(values), np.uint8), spans, records[0].timestamp_type)
 
     def __len__(self) -> int:
         return len(self.spans)
@@ -175,7 +175,7 @@ def chunks_of(batch: Any) -> Iterator[Chunk]:
     """
     if batch.magic == 2:
         batch._maybe_uncompress()
-        data, count = np.frombuffer(bytes(batch._buffer), np.uint8), batch.records_count
+        data, count = np.frombuffer(batch._buffer, np.uint8), batch.records_count
         spans = np.empty((max(count, 0), 4), np.int64)
         if find_records(data, batch._pos, spans):
             spans[:, 0] += batch.base_offset
@@ -291,7 +291,7 @@ def use_quick_records(consumer: Any) -> bool:
 @warmup
 def warm_unpack() -> None:
     """Compile the kernels by one record without key, value and headers."""
-    data = np.frombuffer(bytes((12, 0, 0, 0, 1, 1, 0)), np.uint8)
+    data = np.frombuffer(bytearray((12, 0, 0, 0, 1, 1, 0)), np.uint8)
     spans = np.empty((1, 4), np.int64)
     assert find_records(data, 0, spans), "a record without anything is a record"
     assert list(messages_of([Chunk(data, spans, 0)])) == [None]

@@ -105,7 +105,7 @@ def test_a_varint_is_read_as_it_was_written(number):
 
     made = bytearray()
     encode_varint(number, made.append)
-    data = np.frombuffer(bytes(made), np.uint8)
+    data = np.frombuffer(made, np.uint8)
     assert varint(data, 0) == (number, len(made))
     assert varint(data[:-1], 0)[1] == -1
 
@@ -114,7 +114,7 @@ def test_a_varint_is_read_as_it_was_written(number):
 @given(st.binary(max_size=80), st.integers(0, 5))
 def test_no_bytes_make_the_kernel_read_outside(data, count):
     spans = np.empty((count, 4), np.int64)
-    if find_records(np.frombuffer(data, np.uint8), 0, spans):
+    if find_records(np.frombuffer(bytearray(data), np.uint8), 0, spans):
         starts, ends = spans[:, 2], spans[:, 3]
         assert ((starts >= 0) & (starts <= len(data)) & (ends <= len(data)) & ((ends == -1) | (ends >= starts))).all()
 
