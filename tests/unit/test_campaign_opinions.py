@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 from campaign_world import FIRST, STEP_MS, Act, blob, campaign, people
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from spine import Record, batch, pipeline, polls, world
 
@@ -20,6 +20,7 @@ from monitor.campaigns.population import Population
 from monitor.score import CLASSIFIER_COLUMNS
 
 DAY = 86_400_000 // STEP_MS
+QUICK = settings(deadline=None)
 
 
 def of_group(tenants: Sequence[Sequence[float]]) -> list[float]:
@@ -48,6 +49,7 @@ def test_golden_codes_of_rows() -> None:
 SAID = st.lists(st.lists(st.integers(0, STEPS + 1), min_size=5, max_size=5), max_size=40)
 
 
+@QUICK
 @given(SAID, SAID)
 def test_sums_of_disjoint_steps_are_the_sum_of_all(first: list[list[int]], second: list[list[int]]) -> None:
     """In any order: two days' sums, too, are read as one."""
@@ -79,6 +81,7 @@ def test_a_day_of_very_many_is_held_in_as_much_room() -> None:
 PART = st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=3), min_size=LEAST_TENANTS, max_size=6)
 
 
+@QUICK
 @given(PART, PART)
 def test_a_pool_of_disjoint_tenants_is_the_mean_of_its_parts(one: list[list[float]], other: list[list[float]]) -> None:
     whole, a, b = (of_group(t)[0] for t in (one + other, one, other))
