@@ -114,8 +114,10 @@ def blobs_of(work: Work) -> list[StepBlob]:
         prepared = pipeline.prepare(batch)
         pipeline.heavy.commit()
         closed, _ = pipeline.ticks.push(prepared.decoded.frame, batch.trusted_clock)
-        campaigns.collect(closed, pipeline.ticks.watermarks_ms)
-    campaigns.collect(pipeline.ticks.flush(), None)
+        campaigns.collect(closed)
+        campaigns.close(pipeline.ticks.watermarks_ms)
+    campaigns.collect(pipeline.ticks.flush())
+    campaigns.close(None)
     campaigns.publish()
     store = campaigns.store
     places = [at for of in store.steps({}, max(store.marks().values(), default=0)).values() for at in of]

@@ -67,18 +67,26 @@ class Campaigns:
     def __post_init__(self) -> None:
         self.hold = HoldState(self.step_ms / 1000)
 
-    def collect(self, events: pl.DataFrame, watermarks_ms: Mapping[int, int] | None) -> None:
-        """Take closed ticks; ``watermarks_ms`` None: the input ended, every step closes."""
+    def collect(self, events: pl.DataFrame) -> None:
+        """Take closed ticks; :meth:`close` follows."""
         if not self.enabled:
             return
         self.collector.collect(events)
+        self._resting -= {int(p) for p in events["partition"].unique()} if len(events) else set()
+
+    def close(self, watermarks_ms: Mapping[int, int] | None, read: Sequence[pl.DataFrame] = ()) -> None:
+        """Close the steps that end by each partition's watermark; ``watermarks_ms`` None: the input ended, all do.
+        ``read``: rows of the ticks just collected of which the classifier has an opinion."""
+        if not self.enabled:
+            return
+        for rows in read:
+            self.collector.judge(rows)
         closed = self.collector.close(watermarks_ms)
         self._outbox += closed
         self._recent = [b for b in self._recent if self._is_recent(b)]
         self._own = [b for b in self._own if self._is_recent(b) and b.step > self.taken.get(b.partition, -1)]
         if LEADER in self._marks and not self.store.local:
             self._own += closed
-        self._resting -= {int(p) for p in events["partition"].unique()} if len(events) else set()
         if watermarks_ms is None:
             ends = {blob.partition: blob.step + 1 for blob in closed}
             self._marks.update({p: max(ends.get(p, 0), mark) for p, mark in {**ends, **self._marks}.items()})

@@ -113,6 +113,7 @@ class Pipeline:
     """Told each frame of rows as the rules see it: whoever wants to keep them."""
     _epochs: dict[int, int] = field(default_factory=dict)
     _origins: dict[tuple[int, str, int], int] = field(default_factory=dict)
+    _read: list[pl.DataFrame] = field(default_factory=list)
     _links: Executor = field(default_factory=partial(ThreadPoolExecutor, 1, "links"))
 
     def process(self, batch: RawBatch) -> Outcome:
@@ -140,18 +141,21 @@ class Pipeline:
         closed, stats = self.ticks.push(decoded.frame, prepared.batch.trusted_clock)
         self.observe.ticked(stats, self.ticks.watermarks_ms)
         # Neither reads what the other writes, and most of both is outside the interpreter's lock.
-        links = self._links.submit(self._link, closed, self.ticks.watermarks_ms)
+        links = self._links.submit(self._link, closed)
         try:
             alerts = self._judge(closed)
         finally:
             links.result()
+        self._close(self.ticks.watermarks_ms)
         return Outcome(alerts, decoded.rejects, decoded.partly)
 
     def finish(self) -> Outcome:
         """The input ends: every open tick closes."""
         closed = self.ticks.flush()
-        self._link(closed, None)
-        return Outcome(self._judge(closed))
+        self._link(closed)
+        alerts = self._judge(closed)
+        self._close(None)
+        return Outcome(alerts)
 
     def publish_campaigns(self) -> None:
         """Hand this member's blobs over. May raise what the store of links raises; nothing is lost, call it again."""
@@ -240,9 +244,15 @@ class Pipeline:
         origin = self._origins.get((partition, subject, until_ms // self.tick_ms - 1))
         return [] if origin is None else self.features.models(origin)
 
-    def _link(self, closed: pl.DataFrame, watermarks_ms: Mapping[int, int] | None) -> None:
+    def _link(self, closed: pl.DataFrame) -> None:
         with self.observe.stage("campaigns"):
-            self.campaigns.collect(closed, watermarks_ms)
+            self.campaigns.collect(closed)
+
+    def _close(self, watermarks_ms: Mapping[int, int] | None) -> None:
+        """Close campaign steps, once both the links and the opinions of what was read are there."""
+        with self.observe.stage("campaigns"):
+            self.campaigns.close(watermarks_ms, self._read)
+        self._read = []
 
     def _judge(self, closed: pl.DataFrame) -> list[Alert]:
         with self.observe.stage("features"):
@@ -255,6 +265,7 @@ class Pipeline:
                 scored = self.scorer.score(part)
                 self.scorer.collect(scored)
                 self.observe.inferred(self.scorer.classifier.take_timings())
+                self._read += self._opinions(scored)
                 if self.scorer.classifier.reads_sets:
                     scored = self.features.carry(scored, CLASSIFIER_COLUMNS)
                 scored = scored.drop(REQUEST_SET)
@@ -272,6 +283,13 @@ class Pipeline:
             alerts += self.alerts.advance(partition, ms // self.tick_ms * self.tick_ms)
         self.observe.raised(alerts)
         return alerts
+
+    def _opinions(self, scored: pl.DataFrame) -> list[pl.DataFrame]:
+        """Rows that the classifier read; none where what is scored is no account, which a campaign's members are."""
+        if not self.scorer.classifier.columns or self.decode_options.entity != "account":
+            return []
+        read = scored.filter(pl.col(REQUEST_SET).is_not_null())
+        return [read.select("subject", "partition", "tick", *CLASSIFIER_COLUMNS)]
 
     def _epochs_of(self, rows: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
         """The rows epoch by epoch: the only loop over time."""

@@ -8,6 +8,7 @@ import polars as pl
 
 from monitor.campaigns import StepBlob
 from monitor.campaigns.kinds import CODE
+from monitor.campaigns.opinions import CODES, HYPOTHESES
 from monitor.campaigns.sums import NAMES
 from monitor.campaigns.tally import TOTALS
 
@@ -18,7 +19,7 @@ FIRST = 2_900_000
 
 @dataclass
 class Act:
-    """One account in one step: its requests, sums by name (the rest 0) and links by kind."""
+    """One account in one step: its requests, sums by name (the rest 0), links by kind, opinions by hypothesis."""
 
     account: str
     requests: int = 4
@@ -28,6 +29,7 @@ class Act:
     sums: dict[str, int] = field(default_factory=dict)
     links: dict[str, list[int]] = field(default_factory=dict)
     ticks: int = 1
+    opinion: dict[str, float] = field(default_factory=dict)
 
 
 def blob(step: int, acts: list[Act], partition: int = 0) -> StepBlob:
@@ -48,6 +50,9 @@ def blob(step: int, acts: list[Act], partition: int = 0) -> StepBlob:
         columns[name] = pl.Series([a.requests if name == "requests" else 0 for a in acts], dtype=pl.Int64)
     for name in NAMES:
         columns[name] = pl.Series([_sum(a, name) for a in acts], dtype=pl.Int32)
+    for name, code in zip(HYPOTHESES, CODES, strict=True):
+        said = [a.opinion.get(name) for a in acts]
+        columns[code] = pl.Series([0 if p is None else 1 + round(250 * p) for p in said], dtype=pl.UInt8)
     links = [
         (i, CODE[kind], value, a.requests)
         for i, a in enumerate(acts) for kind, values in sorted(a.links.items()) for value in sorted(values)

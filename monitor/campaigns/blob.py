@@ -10,10 +10,11 @@ import numpy as np
 import polars as pl
 
 from monitor.arrays import pack, unpack
+from monitor.campaigns import opinions
 from monitor.campaigns.sums import HELD, HELD_AT, NAMES, SHAPE, SHAPE_AT
 from monitor.campaigns.tally import I32, I64, TOTALS, rows_of
 
-KIND, VERSION = "links", 2
+KIND, VERSION = "links", 3
 _MANY = "links of several"
 TABLES = ("accounts", "links", "models")
 
@@ -40,8 +41,8 @@ class StepBlob:
 
     ``accounts``, one row each: ``account, tenant`` (organisation or billing account, else the account itself),
     ``created_ms, billing, first_ms, last_ms, ticks`` (bit i: a request in tick i of the step), ``exemplar`` (the
-    request id of the smallest keyed hash), totals and sums. ``links``: ``account, kind, value, count``.
-    ``models``: ``account, model, count``. ``account`` is the row in ``accounts``. ``made`` are the columns of
+    request id of the smallest keyed hash), totals, sums and ``opinions.CODES``. ``links``: ``account, kind, value,
+    count``. ``models``: ``account, model, count``. ``account`` is the row in ``accounts``. ``made`` are the columns of
     ``TOTALS`` and ``NAMES`` as the arrays that they were made from, where it was made in this process.
     """
 
@@ -67,6 +68,10 @@ class StepBlob:
     def shape(self) -> I32:
         """``SHAPE`` of each account: int32 [accounts, SHAPE]."""
         return self.made[1][:, SHAPE_AT] if self.made is not None else rows_of(self.accounts, SHAPE, np.int32)
+
+    def opinions(self) -> opinions.U8:
+        """``opinions.CODES`` of each account: uint8 [accounts, HYPOTHESES]."""
+        return rows_of(self.accounts, opinions.CODES, np.uint8)
 
     def encode(self) -> bytes:
         """Bytes for a store."""

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from monitor.campaigns import opinions
 from monitor.campaigns.graph import LEAST_SHARED, Shared
 from monitor.campaigns.kinds import CODE
 from monitor.pooled.conformal import Calibration, stratum
@@ -32,6 +33,7 @@ RANKED: dict[str, tuple[str, bool]] = {
     "change_quantile": ("change_z", True), "at_cap_quantile": ("at_cap_share", True),
     "one_shot_quantile": ("follow_up_share", False), "tools_quantile": ("tools_share", True),
     "shape_quantile": ("shape_score", True),
+    **{f"{name}_quantile": (name, True) for name in opinions.CODES[:-1]},
 }  # fmt: skip
 """Rank: (statistic, whether high is suspicious)."""
 BESIDE = ("residual_share", "shape_prompts")

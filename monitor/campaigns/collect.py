@@ -12,6 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from monitor.arrays import pack
+from monitor.campaigns import opinions
 from monitor.campaigns.blob import VERSION, StepBlob, frames_of_bytes, frames_to_bytes
 from monitor.campaigns.tally import Tally, added, expressions, of_events
 
@@ -31,8 +32,10 @@ class LinkCollector:
     def __init__(self, tick_ms: int, step_ms: int, sums: Mapping[str, pl.Expr]):
         self._step_ms = step_ms
         ticks_a_step = max(1, step_ms // tick_ms)
+        self._ticks_a_step = ticks_a_step
         self._read = expressions(sums, ticks_a_step, -(-ticks_a_step // TICK_BITS))
         self._waiting: list[Tally] = []
+        self._opinions: list[pl.DataFrame] = []
 
     def collect(self, events: pl.DataFrame) -> None:
         """Take the events of ticks that closed (EVENT_SCHEMA and ``tick``)."""
@@ -43,12 +46,18 @@ class LinkCollector:
         if rows > max(_ROWS, 2 * len(self._waiting[0])):
             self._waiting = [added(self._waiting)]
 
+    def judge(self, rows: pl.DataFrame) -> None:
+        """Take what the classifier said (``subject``, ``partition``, ``tick``, ``opinions.READ``) of accounts whose
+        events were collected and whose step is open."""
+        if len(rows):
+            self._opinions.append(opinions.of_rows(rows, self._ticks_a_step))
+
     def close(self, watermarks_ms: Mapping[int, int] | None = None) -> list[StepBlob]:
         """Blobs of the steps that end by each partition's watermark (None: of all), in order of step and partition."""
         done: list[Tally] = []
         rest: list[Tally] = []
         for tally in self._waiting:
-            ended = self._ended(tally, watermarks_ms)
+            ended = self._ended(tally.where, watermarks_ms)
             if ended.any():
                 done.append(tally if ended.all() else tally.take(ended))
             if not ended.all():
@@ -56,16 +65,22 @@ class LinkCollector:
         if not done:
             return []
         self._waiting = rest
-        return _blobs(added(done).ordered())
+        closed = added(done).ordered()
+        said = self._said()
+        if len(said):
+            self._opinions = [said.filter(pl.Series(~self._ended(said, watermarks_ms)))]
+        return _blobs(closed, opinions.beside(closed.where, said))
 
     def dump(self, partition: int) -> bytes:
         """The open steps of a partition."""
         mine = [t.take(t.where["partition"].to_numpy() == partition) for t in self._waiting]
         mine = [t for t in mine if len(t)]
+        said = self._said().filter(pl.col("partition") == partition)
         if not mine:
             return pack(KIND, VERSION, {}, None)
         whole = added(mine).ordered()
-        return frames_to_bytes({"accounts": whole.accounts(), "links": whole.links, "models": whole.models}, None, KIND)
+        frames = {"accounts": whole.accounts(), "links": whole.links, "models": whole.models, "opinions": said}
+        return frames_to_bytes(frames, None, KIND)
 
     def load(self, partition: int, blob: bytes) -> None:
         """Take a dump over. Raises StateUnreadable."""
@@ -73,16 +88,24 @@ class LinkCollector:
         frames, _ = frames_of_bytes(blob, KIND)
         if frames:
             self._waiting.append(Tally.of_accounts(frames["accounts"], frames["links"], frames["models"]))
+            self._opinions.append(frames["opinions"])
 
     def drop(self, partition: int) -> None:
         """Forget a partition."""
         left = [t.take(t.where["partition"].to_numpy() != partition) for t in self._waiting]
         self._waiting = [t for t in left if len(t)]
+        self._opinions = [self._said().filter(pl.col("partition") != partition)]
 
-    def _ended(self, tally: Tally, watermarks_ms: Mapping[int, int] | None) -> npt.NDArray[np.bool_]:
+    def _said(self) -> pl.DataFrame:
+        """Opinions of the open steps, each account's last of a step."""
+        if len(self._opinions) != 1:
+            self._opinions = [opinions.latest(self._opinions)]
+        return self._opinions[0]
+
+    def _ended(self, where: pl.DataFrame, watermarks_ms: Mapping[int, int] | None) -> npt.NDArray[np.bool_]:
         if watermarks_ms is None:
-            return np.ones(len(tally), np.bool_)
-        partition, ends = tally.where["partition"].to_numpy(), (tally.where["step"].to_numpy() + 1) * self._step_ms
+            return np.ones(len(where), np.bool_)
+        partition, ends = where["partition"].to_numpy(), (where["step"].to_numpy() + 1) * self._step_ms
         passed = np.full(int(partition.max()) + 1, -1, np.int64)
         for p, ms in watermarks_ms.items():
             if p < len(passed):
@@ -90,7 +113,7 @@ class LinkCollector:
         return np.asarray(ends <= passed[partition])
 
 
-def _blobs(tally: Tally) -> list[StepBlob]:
+def _blobs(tally: Tally, codes: pl.DataFrame) -> list[StepBlob]:
     """A blob for each step and partition of an ordered tally.
 
     All of them at once, then slices: eight small queries a blob were a fifth of a backtest of 2,000 quiet accounts.
@@ -98,7 +121,7 @@ def _blobs(tally: Tally) -> list[StepBlob]:
     step, partition = tally.where["step"].to_numpy(), tally.where["partition"].to_numpy()
     begins = np.flatnonzero(np.append(True, (step[1:] != step[:-1]) | (partition[1:] != partition[:-1])))
     edges = np.append(begins, len(tally))
-    accounts = tally.accounts().drop("partition", "step", "key")
+    accounts = tally.accounts().drop("partition", "step", "key").hstack(codes)
 
     def by_row(table: pl.DataFrame) -> Iterator[pl.DataFrame]:
         row = table["row"].to_numpy()

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from monitor.campaigns import shapes
+from monitor.campaigns import opinions, shapes
 from monitor.campaigns.cut import Cut
 from monitor.campaigns.evidence import Witnesses
 from monitor.campaigns.kinds import GROUPS
@@ -51,7 +51,8 @@ _SAMPLE = 50_000
 class Rates:
     """Rates of the accounts ``rows`` (sorted), made once for all groups. ``now`` and ``before`` are NaN where one has
     nothing to divide by; ``mix`` [accounts, MODELS] shares of models of today; ``spread`` the variance over the
-    whole population, by statistic; ``shape`` the sums of ``SHAPE`` [accounts, SHAPE]."""
+    whole population, by statistic; ``shape`` the sums of ``SHAPE`` [accounts, SHAPE]; ``opinion`` the classifier's mean
+    opinion [accounts, HYPOTHESES]."""
 
     rows: I64
     now: dict[str, F64]
@@ -61,6 +62,7 @@ class Rates:
     mix: F64
     spread: dict[str, float]
     shape: I64
+    opinion: F64
 
     def position(self, account: npt.NDArray[np.uint32]) -> I64:
         """Where accounts stand in the arrays; all of them must be among ``rows``."""
@@ -75,7 +77,7 @@ def rates(population: Population, rows: I64, spread: dict[str, float]) -> Rates:
     return Rates(
         rows, _rates(recent), _rates(today), _rates(yesterday + population.past[rows]),
         recent[:, 0].astype(np.float64), _mix(population.by_model[rows]), spread,
-        population.shape_of(rows),
+        population.shape_of(rows), population.opinion_of(rows),
     )  # fmt: skip
 
 
@@ -140,6 +142,7 @@ def statistics(
     texts_tell, requests_tell = texts >= LEAST_TEXTS, requests >= LEAST_REQUESTS
     harvest = column["harvest"]
     shape = shapes.statistics(by_tenant, by_group, own.shape[at])
+    said = opinions.statistics(by_tenant, by_group, own.opinion[at])
     # a mean of tenths may lie a bit below a tenth
     broad = by_group.mean(np.where(np.isnan(harvest), np.nan, harvest > _HARVESTS - 1e-9))
     columns = {
@@ -156,6 +159,7 @@ def statistics(
         "change_z": _change(by_group, np.column_stack([column[f"d_{c}"] for c in _CHANGED])),
         "uniformity": _uniformity(by_group, {c: column[f"u_{c}"] for c in _UNIFORM}, own.spread),
         **{name: shape[:, i] for i, name in enumerate(shapes.STATISTICS)},
+        **{name: said[:, i] for i, name in enumerate(opinions.STATISTICS)},
     }  # fmt: skip
     made = np.round(np.column_stack(list(columns.values())), DIGITS)
     frame = pl.from_numpy(made, schema=list(columns)).with_columns(pl.all().fill_nan(None))
@@ -166,7 +170,7 @@ NAMES_OF_STATISTICS = (
     "tenants", "members", "requests_recent", *(f"{name}_share" for name in RATES), "harvest_breadth",
     "template_share", "age_days_median", "free_share", "invoiced_share", "link_bits", "attested_share",
     *(f"{g}_link_share" for g in GROUPS), "link_groups", "new_link_share", "new_model_share", "change_z", "uniformity",
-    *shapes.STATISTICS,
+    *shapes.STATISTICS, *opinions.STATISTICS,
 )  # fmt: skip
 """Columns of :func:`statistics` after ``group``, in order."""
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from monitor.campaigns import shapes
+from monitor.campaigns import opinions, shapes
 from monitor.campaigns.blob import StepBlob
 from monitor.campaigns.kinds import CODE, COHORT_MS
 from monitor.campaigns.links import SCHEMA, merged, spliced
@@ -48,7 +48,8 @@ class Population:
     """See the module. ``step_ms``: length of a step; links live ``link_days`` of event time.
 
     ``today``, ``yesterday`` and ``past`` are int32 [accounts, PLACE], ``shape_today`` and ``shape_yesterday`` rows of
-    :mod:`~monitor.campaigns.shapes`, ``by_model`` today's requests [accounts, MODELS];
+    :mod:`~monitor.campaigns.shapes`, ``opinion_today`` and ``opinion_yesterday`` rows of
+    :mod:`~monitor.campaigns.opinions`, ``by_model`` today's requests [accounts, MODELS];
     bit i of ``asked`` says that an account ever asked for the i-th model.
     """
 
@@ -71,6 +72,8 @@ class Population:
     past: I32 = field(default_factory=lambda: np.zeros((0, _WIDTH), np.int32))
     shape_today: U8 = field(default_factory=lambda: np.zeros((0, shapes.WIDTH), np.uint8))
     shape_yesterday: U8 = field(default_factory=lambda: np.zeros((0, shapes.WIDTH), np.uint8))
+    opinion_today: U8 = field(default_factory=lambda: np.zeros((0, opinions.WIDTH), np.uint8))
+    opinion_yesterday: U8 = field(default_factory=lambda: np.zeros((0, opinions.WIDTH), np.uint8))
     by_model: I32 = field(default_factory=lambda: np.zeros((0, MODELS), np.int32))
     asked: U16 = field(default_factory=lambda: np.zeros(0, np.uint16))
     links: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SCHEMA))
@@ -93,6 +96,10 @@ class Population:
     def shape_of(self, rows: I64) -> I64:
         """Sums of ``SHAPE`` of accounts over one to two days: [rows, SHAPE]."""
         return shapes.read(self.shape_today[rows]) + shapes.read(self.shape_yesterday[rows])
+
+    def opinion_of(self, rows: I64) -> npt.NDArray[np.float64]:
+        """The classifier's mean opinion of accounts over one to two days: [rows, HYPOTHESES], NaN for none."""
+        return opinions.mean([self.opinion_today[rows], self.opinion_yesterday[rows]])
 
     def add(self, step: int, blobs: Iterable[StepBlob]) -> list[I64]:
         """Take a step's blobs, in order of partition; returns the rows of the accounts in each."""
@@ -174,6 +181,9 @@ class Population:
             part = some[begin : begin + _AT_ONCE]
             self.shape_today[rows[part]] = shapes.added(self.shape_today[rows[part]], shape[part])
         del shape
+        codes = _joined([blob.opinions() for blob in blobs])
+        some = np.flatnonzero(codes.any(axis=1))
+        self.opinion_today[rows[some]] = opinions.added(self.opinion_today[rows[some]], codes[some])
         self._models(blobs, parts)
         created = _known(blobs, "created_ms", -1)
         told = np.flatnonzero((created >= 0) & (self.created_ms[rows] < 0))
@@ -273,6 +283,8 @@ class Population:
             self.past += self.yesterday
             self.yesterday = self.today
             self.shape_yesterday, self.shape_today = self.shape_today, np.zeros(self.shape_today.shape, np.uint8)
+            self.opinion_yesterday = self.opinion_today
+            self.opinion_today = np.zeros(self.opinion_today.shape, np.uint8)
             self.today, self.by_model = np.zeros(self.today.shape, np.int32), np.zeros(self.by_model.shape, np.int32)
         self.day = max(self.day, day)
 
@@ -306,5 +318,5 @@ def _known(blobs: Sequence[StepBlob], name: str, unknown: int) -> I64:
 
 ARRAYS = (
     "tenant", "created_ms", "billing", "first_ms", "last_ms", "totals", "today", "yesterday", "past", "by_model",
-    "asked", "shape_today", "shape_yesterday",
+    "asked", "shape_today", "shape_yesterday", "opinion_today", "opinion_yesterday",
 )  # fmt: skip

@@ -17,7 +17,7 @@ from monitor.campaigns.registry import Campaign, Registry
 if TYPE_CHECKING:
     from monitor.campaigns.stage import CampaignStage
 
-KIND, VERSION = "campaigns", 4
+KIND, VERSION = "campaigns", 5
 
 
 def dump(stage: CampaignStage) -> bytes:

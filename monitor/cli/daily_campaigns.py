@@ -20,6 +20,7 @@ from .. import fields, wiring
 from ..alerts import AlertOptions
 from ..campaigns import StepBlob
 from ..campaigns.kinds import CODE
+from ..campaigns.opinions import CODES
 from ..campaigns.options import NoFacts
 from ..campaigns.sums import COLUMN, NAMES
 from ..campaigns.sync import BITS
@@ -118,7 +119,7 @@ def blob_of(day: DayRows, step: int, step_ms: int, shown: F64, rng: np.random.Ge
         "billing": rows["billing"].replace_strict({b: i + 1 for i, b in enumerate(fields.BILLING_TYPES)}, default=None,
                                                   return_dtype=pl.UInt8),
         "first_ms": pl.Series(np.full(n, at)), "last_ms": pl.Series(np.full(n, at)),
-        "ticks": pl.Series(ticks), "exemplar": names,
+        "ticks": pl.Series(ticks), "exemplar": names, **{code: pl.Series(np.zeros(n, np.uint8)) for code in CODES},
     })  # fmt: skip
     models = pl.DataFrame(schema={"account": pl.UInt32, "model": pl.String, "count": pl.Int32})
     return StepBlob(step, 0, table, _links(day, account, requests, count["templated"]), models, made=(totals, sums))

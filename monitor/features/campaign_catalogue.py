@@ -21,6 +21,10 @@ def _c(name: str, family: Family, unit: str, meaning: str, *, needs: str = "", r
     )  # fmt: skip
 
 
+_OPINIONS = {
+    "distillation": "distillation", "resale": "resale", "account_farm": "account farms", "stolen_key": "stolen keys",
+    "evaluation": "evaluation",
+}  # fmt: skip
 _SIZE = (
     _c("tenants", "linkage", "tenants", "unrelated organisations or accounts in the candidate", raw="account_id"),
     _c("members", "linkage", "accounts", "accounts in the candidate", raw="account_id"),
@@ -83,6 +87,11 @@ _REST = (
        "of a tenant", needs="prompt"),
     _c("shape_score", "shape", "log odds", "shape of these prompts: whether they are instructions of a campaign rather "
        "than what people write; null under 20", needs="prompt", low=None),
+    *(_c(f"opinion_{h}", "classifier", "probability", f"what the classifier says of {what}: the mean over tenants of "
+         "its opinions of each account's last 32 requests; null where fewer than three tenants were read",
+         raw="input_tokens output_tokens", high=1) for h, what in _OPINIONS.items()),
+    _c("opinion_share", "classifier", "share", "tenants of which the classifier has read an account: it takes eight "
+       "requests", raw="input_tokens output_tokens", high=1),
 )  # fmt: skip
 _RANKS = (
     _c("harvest_quantile", "content", "quantile", "rank of harvest_share", needs="prompt", high=1),
@@ -100,6 +109,8 @@ _RANKS = (
     _c("tools_quantile", "shape", "quantile", "rank of tools_share", needs="tools", high=1),
     _c("shape_quantile", "shape", "quantile", "rank of shape_score, among groups with as large a residual_share",
        needs="prompt", high=1),
+    *(_c(f"opinion_{h}_quantile", "classifier", "quantile", f"rank of opinion_{h}", raw="input_tokens output_tokens",
+         high=1) for h in _OPINIONS if h != "evaluation"),
     _c("product_absent_share", "client", "share", "accounts of which no first-party telemetry was ever seen",
        needs="context:product_seen", high=1),
     _c("replacements", "timing", "accounts", "bans of members after which another member was made within six hours",

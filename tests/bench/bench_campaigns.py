@@ -17,6 +17,7 @@ import polars as pl
 
 from monitor.campaigns import CampaignStage, StepBlob
 from monitor.campaigns.kinds import CODE
+from monitor.campaigns.opinions import CODES
 from monitor.campaigns.sums import NAMES, SHAPE
 from monitor.campaigns.tally import TOTALS
 from monitor.jit import warm_all
@@ -63,6 +64,7 @@ def blob(step: int, rows: np.ndarray, values: dict[str, np.ndarray], created_ms:
         **{name: pl.Series(np.full(n, ones.get(name, 0), np.int64)) for name in TOTALS},
         **{name: pl.Series(np.full(n, ones[name], np.int32)) if name in ones
            else four if name in SHAPE else zero for name in NAMES},
+        **{code: pl.Series(np.full(n, 2, np.uint8)) for code in CODES},
     }  # fmt: skip
     links = pl.DataFrame(
         {

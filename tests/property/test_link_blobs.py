@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from monitor.arrays import StateUnreadable, pack, unpack
-from monitor.campaigns import CampaignStage, LinkCollector, StepBlob, sums
+from monitor.campaigns import CampaignStage, LinkCollector, StepBlob, opinions, sums
 from monitor.campaigns import blob as blob_format
 from monitor.campaigns.kinds import CODE
 from monitor.campaigns.tally import TEMPLATES_A_STEP
@@ -48,10 +48,19 @@ def events(rows: list[tuple[int, int, int, int]]) -> pl.DataFrame:
     return frame.with_columns(rest).select([*EVENT_SCHEMA]).with_columns(tick=pl.col("t_ms") // TICK_MS)
 
 
+def opinions_of(part: pl.DataFrame) -> pl.DataFrame:
+    """Of every second row of account and tick an opinion that account and tick decide."""
+    at = part.select("partition", "tick", subject="account_id").unique(maintain_order=True)
+    at = at.filter((pl.col("tick") + pl.col("subject").str.tail(1).cast(pl.Int64)) % 2 == 0)
+    code = pl.col("tick") * 37 + pl.col("subject").str.tail(1).cast(pl.Int64) * 11
+    return at.with_columns((code % (90 + i) / 100.0).alias(name) for i, name in enumerate(opinions.READ))
+
+
 def blobs(parts: list[pl.DataFrame], restart: bool = False) -> list[bytes]:
     held, out = collector(), list[StepBlob]()
     for part in parts:
         held.collect(part)
+        held.judge(opinions_of(part))
         if restart:
             fresh = collector()
             for partition in range(3):
@@ -119,6 +128,20 @@ def test_the_sums_of_disjoint_accounts_add_up(rows: list[tuple[int, int, int, in
     whole = shapes_of(rows)
     assert whole.tolist() == (shapes_of(parts[0]) + shapes_of(parts[1])).tolist()
     assert whole[:2].tolist() == [sum(v % 3 < 2 for *_, v in rows), sum(v % 3 == 0 for *_, v in rows)]
+
+
+@SLOW
+@given(ROWS)
+def test_a_blob_has_the_last_opinion_of_its_step(rows: list[tuple[int, int, int, int]]) -> None:
+    whole = events(rows)
+    said = opinions_of(whole).sort("tick").rows(named=True)
+    last = {(row["partition"], row["tick"] * TICK_MS // STEP_MS, row["subject"]): row[opinions.READ[0]] for row in said}
+    found = {}
+    for body in blobs([whole]):
+        blob = StepBlob.decode(body)
+        codes = zip(blob.accounts["account"].to_list(), blob.opinions()[:, 0].tolist(), strict=True)
+        found |= {(blob.partition, blob.step, name): code for name, code in codes}
+    assert {at: code for at, code in found.items() if code} == {at: round(p * 250) + 1 for at, p in last.items()}
 
 
 def test_a_blob_of_another_release_is_refused() -> None:

@@ -19,7 +19,7 @@ def alike(row: dict[str, float | None], twice: bool, **rate: float) -> bool:
     known = {"requests": 18.0, "at_cap": 0.0, "tools": 0.0, "follow_up": 0.5} | rate
     now = {name: np.array([value]) for name, value in known.items()}
     none = np.zeros((1, len(SHAPE)), np.int64)
-    own = Rates(np.array([0]), now, now, now, now["requests"], np.zeros((1, 1)), {}, none)
+    own = Rates(np.array([0]), now, now, now, now["requests"], np.zeros((1, 1)), {}, none, np.zeros((1, 5)))
     return bool(_works_alike(own, np.array([0]), row, np.array([twice]))[0])
 
 
@@ -70,7 +70,7 @@ def asks_as_little(
     n = len(accounts)
     now = {"texts": np.full(n, 12.0), "question": np.full(n, asks), "human": np.zeros(n)}
     shape = np.array([[a.get(name, 0) for name in SHAPE] for a in accounts])
-    own = Rates(np.arange(n), now, now, now, now["texts"], np.zeros((n, 1)), {}, shape)
+    own = Rates(np.arange(n), now, now, now, now["texts"], np.zeros((n, 1)), {}, shape, np.zeros((n, 5)))
     return _asks_nobody(own, np.arange(n), row, np.full(n, twice), np.arange(n, dtype=np.int32) // tenant).tolist()
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.campaigns import shapes
+from monitor.campaigns import opinions, shapes
 from monitor.campaigns.blob import StepBlob
 from monitor.campaigns.calibrate import ranks
 from monitor.campaigns.cut import Cut
@@ -149,7 +149,7 @@ def test_a_shape_is_ranked_among_groups_whose_templates_weigh_as_much() -> None:
     def frame(score: list[float], share: float) -> pl.DataFrame:
         rows = {"shape_score": score, "residual_share": share, "shape_prompts": 50.0, "tenants": 3.0}
         rest = ("harvest_share", "template_share", "question_share", "uniformity", "new_link_share", "new_model_share",
-                "change_z", "at_cap_share", "follow_up_share", "tools_share")  # fmt: skip
+                "change_z", "at_cap_share", "follow_up_share", "tools_share", *opinions.CODES)  # fmt: skip
         return pl.DataFrame(rows).with_columns(pl.lit(None, pl.Float64).alias(name) for name in rest)
 
     reference = pl.concat([frame([i / 100 for i in range(100)], 1.0), frame([5.0 + i for i in range(100)], 0.1)])
