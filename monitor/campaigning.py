@@ -17,7 +17,7 @@ import polars as pl
 from monitor.alerts.campaigns import CampaignAlerts, Judged
 from monitor.arrays import pack, unpack
 from monitor.campaigns import CampaignStage, LinkCollector, StepBlob
-from monitor.campaigns.options import Facts
+from monitor.campaigns.options import Facts, KnownCorpus
 from monitor.campaigns.stage import Candidates
 from monitor.records import Alert
 from monitor.rules import Evaluation, HoldState, RuleSet, changes
@@ -121,8 +121,11 @@ class Campaigns:
             self.store.idle(partition)
         self._told = marks
 
-    def work(self, rules: RuleSet, facts: Facts, versions: Mapping[str, str] | None = None) -> list[Alert]:
-        """Every step that is complete, in order: the alerts. For the owner of partition 0.
+    def work(
+        self, rules: RuleSet, facts: Facts, versions: Mapping[str, str] | None = None,
+        corpora: Mapping[int, KnownCorpus] | None = None,
+    ) -> list[Alert]:  # fmt: skip
+        """Every step that is complete, in order: the alerts. For the owner of partition 0. ``corpora``: by bit.
 
         May raise what the store raises; what was worked until then is returned by the next call.
         """
@@ -132,6 +135,7 @@ class Campaigns:
             if self._rules is not None and versions is not None:
                 self.alerts.use(rules.policy, rules.rules, versions)
             self._rules = rules
+        self.stage.corpora = corpora or {}
         own = {(b.step, b.partition): b for b in self._own}
         marks = self.store.marks()
         ready = min(marks.values(), default=-1)

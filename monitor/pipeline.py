@@ -23,6 +23,7 @@ import polars as pl
 
 from monitor.alerts import AlertStage
 from monitor.campaigning import Campaigns
+from monitor.campaigns.options import KnownCorpus
 from monitor.decode import DecodeOptions, available_fields, decode
 from monitor.features.catalogue import STAND_INS
 from monitor.features.engine import FeatureEngine
@@ -162,10 +163,11 @@ class Pipeline:
         """Work on the steps that are complete, for whoever owns partition 0: another thread may do it beside
         :meth:`prepare` and :meth:`take`, but nothing else here meanwhile. May raise what the store of links raises."""
         rules, versions, known = self.rules, self.versions, self.known
+        corpora = {h.bit: KnownCorpus(h.name, h.items) for h in self.sketcher.corpora.headers}
 
         def work() -> list[Alert]:
             with self.observe.stage("campaigns"):
-                return self.campaigns.work(rules, known, versions)
+                return self.campaigns.work(rules, known, versions, corpora)
 
         return work
 
