@@ -4,6 +4,7 @@
 ``abm:{links:<scope>}:blob:<partition>:<step>``  string: one blob, written once or again with the same bytes
 ``abm:{links:<scope>}:index:<partition>``        hash: steps that have a blob
 ``abm:{links:<scope>}:marks``                    hash: partition -> first step that is not complete yet
+``abm:{links:<scope>}:suspects``                 hash: event time in ms -> account ids suspected from then on, as JSON
 ==============================================  ============================================================
 
 Blobs go before the mark that says they are there. Every key lives ``ttl_s``, which only collects garbage: expiry of
@@ -13,14 +14,15 @@ written so; a set with a time to live for each link costs 13.5 microseconds apie
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import msgspec
 import redis
 from redis.exceptions import RedisError
 
 from monitor.errors import SinkBusy
-from monitor.store.links import Body, Place, bytes_of
+from monitor.store.links import KEPT_NOTES, Body, Place, bytes_of
 from monitor.store.manifest import digest
 from monitor.store.redis_link import RedisOptions, Reply, connect, remedy
 
@@ -88,6 +90,31 @@ class RedisLinkStore:
         """See :class:`~monitor.store.links.LinkStore`."""
         with self._explained():
             self._client.hdel(self._key("marks"), str(partition))
+
+    def note(self, at_ms: int, accounts: Collection[str]) -> None:
+        """See :class:`~monitor.store.links.LinkStore`."""
+        key = self._key("suspects")
+        with self._explained():
+            self._client.hset(key, str(at_ms), msgspec.json.encode(sorted(accounts)))
+            self._client.expire(key, self._ttl_s)
+            old = self._noted()[:-KEPT_NOTES]
+            if old:
+                self._client.hdel(key, *map(str, old))
+
+    def notes(self, after_ms: int) -> dict[int, frozenset[str]]:
+        """See :class:`~monitor.store.links.LinkStore`."""
+        with self._explained():
+            wanted = [at for at in self._noted() if at > after_ms]
+            found: Reply = self._client.hmget(self._key("suspects"), [str(at) for at in wanted]) if wanted else []
+        # one may have been let go in between
+        return {
+            at: frozenset(msgspec.json.decode(body, type=list[str]))
+            for at, body in zip(wanted, found, strict=True) if body is not None
+        }  # fmt: skip
+
+    def _noted(self) -> list[int]:
+        held: Reply = self._client.hkeys(self._key("suspects"))
+        return sorted(int(at) for at in held)
 
     def _steps_of(self, partition: int) -> list[int]:
         held: Reply = self._client.hgetall(self._key("index", partition))
