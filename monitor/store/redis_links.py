@@ -4,7 +4,8 @@
 ``abm:{links:<scope>}:blob:<partition>:<step>``  string: one blob, written once or again with the same bytes
 ``abm:{links:<scope>}:index:<partition>``        hash: steps that have a blob
 ``abm:{links:<scope>}:marks``                    hash: partition -> first step that is not complete yet
-``abm:{links:<scope>}:suspects``                 hash: event time in ms -> account ids suspected from then on, as JSON
+``abm:{links:<scope>}:suspects:<time>``          string: account ids suspected from this event time (ms) on, as JSON
+``abm:{links:<scope>}:noted``                    hash: times that have one
 ==============================================  ============================================================
 
 Blobs go before the mark that says they are there. Every key lives ``ttl_s``, which only collects garbage: expiry of
@@ -93,27 +94,26 @@ class RedisLinkStore:
 
     def note(self, at_ms: int, accounts: Collection[str]) -> None:
         """See :class:`~monitor.store.links.LinkStore`."""
-        key = self._key("suspects")
         with self._explained():
-            self._client.hset(key, str(at_ms), msgspec.json.encode(sorted(accounts)))
-            self._client.expire(key, self._ttl_s)
+            self._client.set(self._key("suspects", at_ms), msgspec.json.encode(sorted(accounts)), ex=self._ttl_s)
+            self._client.hset(self._key("noted"), str(at_ms), "1")
+            self._client.expire(self._key("noted"), self._ttl_s)
             old = self._noted()[:-KEPT_NOTES]
             if old:
-                self._client.hdel(key, *map(str, old))
+                self._client.delete(*(self._key("suspects", at) for at in old))
+                self._client.hdel(self._key("noted"), *map(str, old))
 
     def notes(self, after_ms: int) -> dict[int, frozenset[str]]:
         """See :class:`~monitor.store.links.LinkStore`."""
         with self._explained():
             wanted = [at for at in self._noted() if at > after_ms]
-            found: Reply = self._client.hmget(self._key("suspects"), [str(at) for at in wanted]) if wanted else []
-        # one may have been let go in between
-        return {
-            at: frozenset(msgspec.json.decode(body, type=list[str]))
-            for at, body in zip(wanted, found, strict=True) if body is not None
-        }  # fmt: skip
+            found: list[Reply] = [self._client.get(self._key("suspects", at)) for at in wanted]
+        # one may have expired before its index
+        pairs = ((at, body) for at, body in zip(wanted, found, strict=True) if body is not None)
+        return {at: frozenset(msgspec.json.decode(body, type=list[str])) for at, body in pairs}
 
     def _noted(self) -> list[int]:
-        held: Reply = self._client.hkeys(self._key("suspects"))
+        held: Reply = self._client.hgetall(self._key("noted"))
         return sorted(int(at) for at in held)
 
     def _steps_of(self, partition: int) -> list[int]:
