@@ -103,13 +103,15 @@ class Asked:
     items: list[pl.DataFrame] = field(default_factory=lambda: [none_of(ITEMS), none_of(ITEMS)])
     looked: list[pl.DataFrame] = field(default_factory=lambda: [none_of(LOOKED), none_of(LOOKED)])
     _fresh: list[tuple[pl.DataFrame, pl.DataFrame]] = field(default_factory=list)
+    _waiting: int = 0
 
     def add(self, items: pl.DataFrame, looked: pl.DataFrame) -> None:
         """Take what came in a step."""
         if not len(looked):
             return
         self._fresh.append((items, looked))
-        if sum(len(i) + len(n) for i, n in self._fresh) > max(_WAITING, len(self.items[0]) + len(self.looked[0])):
+        self._waiting += len(items) + len(looked)
+        if self._waiting > max(_WAITING, len(self.items[0]) + len(self.looked[0])):
             self.settle()
 
     def settle(self) -> None:
@@ -117,7 +119,7 @@ class Asked:
         if self._fresh:
             self.items[0] = merged([self.items[0], *(i for i, _ in self._fresh)])
             self.looked[0] = totalled([self.looked[0], *(n for _, n in self._fresh)])
-            self._fresh = []
+            self._fresh, self._waiting = [], 0
 
     def roll(self) -> None:
         """A day ended."""
@@ -127,6 +129,10 @@ class Asked:
 
     def of(self, chosen: npt.NDArray[np.bool_]) -> tuple[pl.DataFrame, pl.DataFrame]:
         """``ITEMS`` and ``LOOKED`` over one to two days of the accounts ``chosen`` [accounts]."""
+        if len(self._fresh) > 1:
+            # as one: polars asks 0.2 ms a table however short it is, and a day has hundreds
+            items, looked = (pl.concat(tables, rechunk=True) for tables in zip(*self._fresh, strict=True))
+            self._fresh = [(items, looked)]
 
         def mine(parts: Sequence[pl.DataFrame]) -> list[pl.DataFrame]:
             return [part.filter(pl.Series(chosen[part["row"].to_numpy()])) for part in parts if len(part)]
