@@ -58,7 +58,8 @@ def without(blob: StepBlob, gone: Collection[str]) -> StepBlob:
     if "org_id" in gone:
         columns.append(pl.col("account").alias("tenant"))
     links = blob.links.filter(~pl.col("kind").is_in(kinds))
-    return StepBlob(blob.step, blob.partition, accounts.with_columns(columns), links, blob.models)
+    kept = () if "prompt" in gone else (blob.items, blob.looked)
+    return StepBlob(blob.step, blob.partition, accounts.with_columns(columns), links, blob.models, *kept)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ same alerts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -17,11 +17,11 @@ import polars as pl
 from monitor.alerts.campaigns import CampaignAlerts, Judged
 from monitor.arrays import pack, unpack
 from monitor.campaigns import CampaignStage, LinkCollector, StepBlob
-from monitor.campaigns.options import Facts
+from monitor.campaigns.options import Facts, KnownCorpus
 from monitor.campaigns.stage import Candidates
 from monitor.records import Alert
 from monitor.rules import Evaluation, HoldState, RuleSet, changes
-from monitor.store.links import LinkStore, MemoryLinkStore, Packed, bytes_of
+from monitor.store.links import KEPT_NOTES, LinkStore, MemoryLinkStore, Packed, bytes_of
 
 KIND, VERSION = "campaigning", 1
 LEADER = 0
@@ -60,6 +60,10 @@ class Campaigns:
     """Of the member that works the steps, its own blobs until they are worked: they need not be read again."""
     _resting: set[int] = field(default_factory=set)
     _said: list[Alert] = field(default_factory=list)
+    _noted: frozenset[str] | None = frozenset()
+    """Who was suspected when it was last noted; None: whatever was noted is lost."""
+    _notes: list[tuple[int, frozenset[str]]] = field(default_factory=list)
+    _heard: dict[int, frozenset[str]] = field(default_factory=dict)
     _rules: RuleSet | None = None
     _snapshot: bytes = b""
     _snapped: int = -1
@@ -109,7 +113,7 @@ class Campaigns:
     def republish(self) -> None:
         """The store lost its data: hand over again what it may still need."""
         waiting = [b for b in self._outbox if isinstance(b, StepBlob)]
-        self._outbox, self._told = [*self._recent, *waiting], {}
+        self._outbox, self._told, self._noted = [*self._recent, *waiting], {}, None
 
     def publish(self) -> None:
         """Hand blobs and marks to the store. May raise what the store raises; nothing is lost then."""
@@ -128,9 +132,24 @@ class Campaigns:
         for partition in self._told.keys() - marks.keys():
             self.store.idle(partition)
         self._told = marks
+        self.hear()
 
-    def work(self, rules: RuleSet, facts: Facts, versions: Mapping[str, str] | None = None) -> list[Alert]:
-        """Every step that is complete, in order: the alerts. For the owner of partition 0.
+    def hear(self) -> None:
+        """Read who is suspected of a campaign, as the member that works the steps noted it. May raise as the store."""
+        self._heard |= self.store.notes(max(self._heard, default=-1))
+        self._heard = {at: self._heard[at] for at in sorted(self._heard)[-KEPT_NOTES:]}
+
+    def suspects(self, by_ms: int) -> tuple[int, Collection[str]] | None:
+        """The newest note not later than this event time: its time and the accounts; None where none was heard. The
+        same for every partition that asks of this time, if the steps until then are worked."""
+        at = max((at for at in self._heard if at <= by_ms), default=None)
+        return None if at is None else (at, self._heard[at])
+
+    def work(
+        self, rules: RuleSet, facts: Facts, versions: Mapping[str, str] | None = None,
+        corpora: Mapping[int, KnownCorpus] | None = None,
+    ) -> list[Alert]:  # fmt: skip
+        """Every step that is complete, in order: the alerts. For the owner of partition 0. ``corpora``: by bit.
 
         May raise what the store raises; what was worked until then is returned by the next call.
         """
@@ -140,6 +159,8 @@ class Campaigns:
             if self._rules is not None and versions is not None:
                 self.alerts.use(rules.policy, rules.rules, versions)
             self._rules = rules
+        self.stage.corpora = corpora or {}
+        self._tell()
         own = {(b.step, b.partition): b for b in self._own}
         marks = self.store.marks()
         ready = min(marks.values(), default=-1)
@@ -158,8 +179,21 @@ class Campaigns:
             for at_step, partition in late:
                 self.taken[partition] = max(self.taken.get(partition, -1), at_step)
             self.next_step = step + 1
+            self._note((step + 1) * self.step_ms)
+        self._tell()
         alerts, self._said = self._said, []
         return alerts
+
+    def _note(self, at_ms: int) -> None:
+        now = frozenset(self.alerts.suspects())
+        if now != self._noted:
+            self._noted = now
+            self._notes.append((at_ms, now))
+
+    def _tell(self) -> None:
+        while self._notes:
+            self.store.note(*self._notes[0])
+            self._notes.pop(0)
 
     def _one(self, step: int, blobs: Sequence[StepBlob], rules: RuleSet, facts: Facts) -> list[Alert]:
         found = self.stage.step(step, sorted(blobs, key=lambda b: (b.step, b.partition)), facts)
@@ -219,6 +253,7 @@ class Campaigns:
             self.hold = HoldState(self.step_ms / 1000)
             self.alerts.forget()
             self.judged = (0, 0)
+            self._noted, self._notes = None, []
             self.next_step, self.taken, self._snapshot, self._snapped, self._said = -1, {}, b"", -1, []
 
     def _take_snapshot(self) -> None:

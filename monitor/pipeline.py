@@ -23,6 +23,7 @@ import polars as pl
 
 from monitor.alerts import AlertStage
 from monitor.campaigning import Campaigns
+from monitor.campaigns.options import KnownCorpus
 from monitor.decode import DecodeOptions, available_fields, decode
 from monitor.features.catalogue import STAND_INS
 from monitor.features.engine import FeatureEngine
@@ -112,6 +113,8 @@ class Pipeline:
     seen: Callable[[pl.DataFrame], None] | None = None
     """Told each frame of rows as the rules see it: whoever wants to keep them."""
     _epochs: dict[int, int] = field(default_factory=dict)
+    _without: dict[int, tuple[int, list[str]]] = field(default_factory=dict)
+    """By partition: what was last heard of suspects in campaigns (its event time), and those of its accounts."""
     _origins: dict[tuple[int, str, int], int] = field(default_factory=dict)
     _read: list[pl.DataFrame] = field(default_factory=list)
     _links: Executor = field(default_factory=partial(ThreadPoolExecutor, 1, "links"))
@@ -166,10 +169,11 @@ class Pipeline:
         """Work on the steps that are complete, for whoever owns partition 0: another thread may do it beside
         :meth:`prepare` and :meth:`take`, but nothing else here meanwhile. May raise what the store of links raises."""
         rules, versions, known = self.rules, self.versions, self.known
+        corpora = {h.bit: KnownCorpus(h.name, h.items) for h in self.sketcher.corpora.headers}
 
         def work() -> list[Alert]:
             with self.observe.stage("campaigns"):
-                return self.campaigns.work(rules, known, versions)
+                return self.campaigns.work(rules, known, versions, corpora)
 
         return work
 
@@ -201,16 +205,24 @@ class Pipeline:
         for component in self.components.values():
             component.drop(partition)
         self._epochs.pop(partition, None)
+        self._without.pop(partition, None)
 
     def checkpoint_meta(self, partition: int) -> dict[str, object]:
         """What a checkpoint says beside the steps' state."""
-        return {"versions": self.versions, "epoch": self._epochs.get(partition, -1), "tick_ms": self.tick_ms}
+        at_ms, accounts = self._without.get(partition, (-1, []))
+        return {
+            "versions": self.versions, "epoch": self._epochs.get(partition, -1), "tick_ms": self.tick_ms,
+            "learned_without": {"at_ms": at_ms, "accounts": accounts},
+        }  # fmt: skip
 
     def enter_restored(self, partition: int, meta: Mapping[str, object]) -> None:
         """A partition's state came from a checkpoint with this ``meta``: its epoch has been entered already."""
         epoch = meta.get("epoch", -1)
         if isinstance(epoch, int) and epoch >= 0:
             self._epochs[partition] = epoch
+        match meta.get("learned_without"):
+            case {"at_ms": int(at_ms), "accounts": list(accounts)} if at_ms >= 0:
+                self._without[partition] = at_ms, [str(a) for a in accounts]
 
     def inactive(self, scores: Mapping[str, str] | None = None) -> Inactive:
         """Features, detectors and rules that the log seen so far cannot feed; ``scores``: detectors told otherwise."""
@@ -312,8 +324,20 @@ class Pipeline:
                     self._refresh_model()
                 with self.observe.stage("score"):
                     suspects = self.alerts.suspects(partition, epoch * self.epoch_ms)
-                    self.scorer.advance(partition, epoch, suspects)
+                    self.scorer.advance(partition, epoch, suspects | self._campaigners(partition, epoch))
                 self._epochs[partition] = epoch
+
+    def _campaigners(self, partition: int, epoch: int) -> set[str]:
+        """Accounts of a partition that were suspected of a campaign one epoch ago: what was known later, members that
+        are behind may not have heard yet, and all must learn from the same rows."""
+        heard = self.campaigns.suspects((epoch - 1) * self.epoch_ms)
+        if heard is not None:
+            at_ms, accounts = heard
+            here = self.features.accounts
+            mine = sorted(a for a in accounts if here.find(partition, a) is not None)
+            self._without[partition] = at_ms, mine
+        # none was heard since a restart: those of then
+        return set(self._without.get(partition, (-1, []))[1])
 
     def _use_next(self) -> None:
         """Rules and corpora that came since the last epoch."""

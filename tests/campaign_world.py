@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import polars as pl
 
 from monitor.campaigns import StepBlob
+from monitor.campaigns.items import merged, of_prompts, renumbered, totalled
 from monitor.campaigns.kinds import CODE
 from monitor.campaigns.opinions import CODES, HYPOTHESES
 from monitor.campaigns.sums import NAMES
@@ -30,6 +32,10 @@ class Act:
     links: dict[str, list[int]] = field(default_factory=dict)
     ticks: int = 1
     opinion: dict[str, float] = field(default_factory=dict)
+    asks: list[tuple[int, str]] = field(default_factory=list)
+    """Items of the corpus with bit 3, each with the model that it was put to."""
+    looked: int | None = None
+    """Prompts that were looked up in corpora; None: none is known."""
 
 
 def blob(step: int, acts: list[Act], partition: int = 0) -> StepBlob:
@@ -62,9 +68,27 @@ def blob(step: int, acts: list[Act], partition: int = 0) -> StepBlob:
         {"account": list(range(n)), "model": ["m"] * n, "count": [a.requests for a in acts]},
         schema={"account": pl.UInt32(), "model": pl.String(), "count": pl.Int32()},
     )
-    return StepBlob(
-        FIRST + step, partition, pl.DataFrame(columns), pl.DataFrame(links, schema=schema, orient="row"), models
-    )
+    items, looked = (table.rename({"row": "account"}) for table in corpus_tables(acts))
+    table = pl.DataFrame(links, schema=schema, orient="row")
+    return StepBlob(FIRST + step, partition, pl.DataFrame(columns), table, models, items, looked)
+
+
+def corpus_tables(acts: list[Act]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What the acts asked of known corpora, by the code that reads events."""
+    items, looked = [], []
+    for i, act in enumerate(acts):
+        if act.looked is None:
+            continue
+        asks = [*act.asks, *[(0, "m")] * max(0, act.looked - len(act.asks))]
+        events = pl.DataFrame(
+            {"corpus": [8 if item else 0 for item, _ in asks], "corpus_item": [item or None for item, _ in asks],
+             "model": [model for _, model in asks]},
+            schema={"corpus": pl.UInt32(), "corpus_item": pl.UInt64(), "model": pl.String()},
+        )  # fmt: skip
+        mine = [renumbered(table, np.full(len(asks), i)) for table in of_prompts(events)]
+        items.append(mine[0])
+        looked.append(mine[1])
+    return merged(items), totalled(looked)
 
 
 def _sum(act: Act, name: str) -> int:

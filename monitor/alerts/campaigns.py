@@ -61,6 +61,8 @@ class FindingsLike(Protocol):
     def start_ms(self) -> int: ...  # noqa: D102
     @property
     def history(self) -> Sequence[tuple[int, int, int]]: ...  # noqa: D102
+    @property
+    def corpus(self) -> Mapping[str, Any] | None: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +293,7 @@ class CampaignAlerts:
             "features": entries,
             "links": [dict(link) for link in c.findings.links],
             "tests": tests,
+            **({"corpus": dict(c.findings.corpus)} if c.findings.corpus is not None else {}),
             "thresholds": {name: dict(held.rules[name].thresholds) for name in sorted(held.rules)},
             "history": [
                 {"at": (step + 1) * self._step_ms / 1_000, "members": members, "core": core}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,12 +11,24 @@ import polars as pl
 
 from monitor.arrays import pack, unpack
 from monitor.campaigns import opinions
+from monitor.campaigns.items import ITEMS, LOOKED, none_of
 from monitor.campaigns.sums import HELD, HELD_AT, NAMES, SHAPE, SHAPE_AT
 from monitor.campaigns.tally import I32, I64, TOTALS, rows_of
 
 KIND, VERSION = "links", 3
 _MANY = "links of several"
-TABLES = ("accounts", "links", "models")
+TABLES = ("accounts", "links", "models", "items", "looked")
+_SPARE = {n: none_of(t).rename({"row": "account"}) for n, t in (("items", ITEMS), ("looked", LOOKED))}
+"""Tables that are left out where they are empty: an empty one takes 500 bytes, and without corpora all are."""
+
+
+def _all(frames: Mapping[str, pl.DataFrame]) -> list[pl.DataFrame]:
+    return [{**_SPARE, **frames}[name] for name in TABLES]
+
+
+def present(frames: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
+    """The frames less those that may be left out."""
+    return {name: frame for name, frame in frames.items() if len(frame) or name not in _SPARE}
 
 
 def frames_to_bytes(frames: dict[str, pl.DataFrame], values: object, kind: str = KIND) -> bytes:
@@ -42,8 +54,9 @@ class StepBlob:
     ``accounts``, one row each: ``account, tenant`` (organisation or billing account, else the account itself),
     ``created_ms, billing, first_ms, last_ms, ticks`` (bit i: a request in tick i of the step), ``exemplar`` (the
     request id of the smallest keyed hash), totals, sums and ``opinions.CODES``. ``links``: ``account, kind, value,
-    count``. ``models``: ``account, model, count``. ``account`` is the row in ``accounts``. ``made`` are the columns of
-    ``TOTALS`` and ``NAMES`` as the arrays that they were made from, where it was made in this process.
+    count``. ``models``: ``account, model, count``. ``items`` and ``looked``: those of :mod:`~monitor.campaigns.items`,
+    empty where no corpus is known. ``account`` is the row in ``accounts``. ``made`` are the columns of ``TOTALS`` and
+    ``NAMES`` as the arrays that they were made from, where it was made in this process.
     """
 
     step: int
@@ -51,7 +64,9 @@ class StepBlob:
     accounts: pl.DataFrame
     links: pl.DataFrame
     models: pl.DataFrame
-    made: tuple[I64, I32] | None = field(default=None, repr=False, compare=False)
+    items: pl.DataFrame = field(default_factory=lambda: _SPARE["items"])
+    looked: pl.DataFrame = field(default_factory=lambda: _SPARE["looked"])
+    made: tuple[I64, I32] | None = field(default=None, repr=False, compare=False, kw_only=True)
 
     def totals(self) -> I64:
         """``TOTALS`` of each account: int64 [accounts, TOTALS]."""
@@ -76,34 +91,34 @@ class StepBlob:
     def encode(self) -> bytes:
         """Bytes for a store."""
         frames = {name: getattr(self, name) for name in TABLES}
-        return frames_to_bytes(frames, {"step": self.step, "partition": self.partition})
+        return frames_to_bytes(present(frames), {"step": self.step, "partition": self.partition})
 
     @staticmethod
     def decode(blob: bytes) -> StepBlob:
         """Raises StateUnreadable."""
         frames, values = frames_of_bytes(blob)
         assert isinstance(values, dict)
-        accounts, links, models = (frames[name] for name in TABLES)
-        return StepBlob(values["step"], values["partition"], accounts, links, models)
+        return StepBlob(values["step"], values["partition"], *_all(frames))
 
 
 def many_to_bytes(blobs: Sequence[StepBlob]) -> bytes:
     """Several blobs, one at least, as one: reading a table costs 0.2 ms however small it is."""
     frames = {name: pl.concat([getattr(blob, name) for blob in blobs]) for name in TABLES}
     places = [[blob.step, blob.partition, *(len(getattr(blob, name)) for name in TABLES)] for blob in blobs]
-    return frames_to_bytes(frames, places, _MANY)
+    return frames_to_bytes(present(frames), places, _MANY)
 
 
 def many_of_bytes(packed: bytes) -> list[StepBlob]:
     """The reverse. Raises StateUnreadable."""
-    frames, places = frames_of_bytes(packed, _MANY)
+    read, places = frames_of_bytes(packed, _MANY)
     assert isinstance(places, list)
+    frames = dict(zip(TABLES, _all(read), strict=True))
     totals, sums = rows_of(frames["accounts"], TOTALS, np.int64), rows_of(frames["accounts"], NAMES, np.int32)
     begins = [0] * len(TABLES)
     out = []
     for step, partition, *lengths in places:
         tables = [frames[name].slice(b, n) for name, b, n in zip(TABLES, begins, lengths, strict=True)]
         mine = slice(begins[0], begins[0] + lengths[0])
-        out.append(StepBlob(step, partition, tables[0], tables[1], tables[2], (totals[mine], sums[mine])))
+        out.append(StepBlob(step, partition, *tables, made=(totals[mine], sums[mine])))
         begins = [b + n for b, n in zip(begins, lengths, strict=True)]
     return out

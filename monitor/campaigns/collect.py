@@ -13,7 +13,7 @@ import polars as pl
 
 from monitor.arrays import pack
 from monitor.campaigns import opinions
-from monitor.campaigns.blob import VERSION, StepBlob, frames_of_bytes, frames_to_bytes
+from monitor.campaigns.blob import TABLES, VERSION, StepBlob, frames_of_bytes, frames_to_bytes, present
 from monitor.campaigns.tally import Tally, added, expressions, of_events
 
 KIND = "tally"
@@ -79,16 +79,16 @@ class LinkCollector:
         if not mine:
             return pack(KIND, VERSION, {}, None)
         whole = added(mine).ordered()
-        frames = {"accounts": whole.accounts(), "links": whole.links, "models": whole.models, "opinions": said}
-        return frames_to_bytes(frames, None, KIND)
+        frames = {"accounts": whole.accounts(), **{name: getattr(whole, name) for name in TABLES[1:]}}
+        return frames_to_bytes({**present(frames), "opinions": said}, None, KIND)
 
     def load(self, partition: int, blob: bytes) -> None:
         """Take a dump over. Raises StateUnreadable."""
         self.drop(partition)
         frames, _ = frames_of_bytes(blob, KIND)
         if frames:
-            self._waiting.append(Tally.of_accounts(frames["accounts"], frames["links"], frames["models"]))
-            self._opinions.append(frames["opinions"])
+            self._opinions.append(frames.pop("opinions"))
+            self._waiting.append(Tally.of_accounts(**frames))
 
     def drop(self, partition: int) -> None:
         """Forget a partition."""
@@ -125,16 +125,21 @@ def _blobs(tally: Tally, codes: pl.DataFrame) -> list[StepBlob]:
 
     def by_row(table: pl.DataFrame) -> Iterator[pl.DataFrame]:
         row = table["row"].to_numpy()
+        if not len(row):
+            nothing = table.rename({"row": "account"})
+            return iter([nothing] * len(begins))
         at = np.searchsorted(row, edges)
         within = row - np.repeat(edges[:-1], np.diff(at)).astype(np.uint32)
         renamed = table.with_columns(row=pl.Series(within)).rename({"row": "account"})
         return _slices(renamed, at)
 
-    parts = zip(_slices(accounts, edges), by_row(tally.links), by_row(tally.models), strict=True)
+    parts = zip(_slices(accounts, edges), *(by_row(getattr(tally, name)) for name in TABLES[1:]), strict=True)
     return [
-        StepBlob(int(step[b]), int(partition[b]), *tables, made=(tally.totals[b:end], tally.sums[b:end]))
+        StepBlob(
+            int(step[b]), int(partition[b]), *tables, made=(tally.totals[b:end], tally.sums[b:end]),
+        )
         for b, end, tables in zip(begins, edges[1:], parts, strict=True)
-    ]
+    ]  # fmt: skip
 
 
 def _slices(table: pl.DataFrame, edges: I64) -> Iterator[pl.DataFrame]:

@@ -2,13 +2,14 @@
 
 ``core`` may be acted on, so it takes two roots that hold of the account itself: a link that the provider attests and
 that the campaign's accounts share, and own conduct like the campaign's (requests in its templates, requests that
-harvest, a client or network taken up lately, a replayed blob). What the client chooses makes nobody core: whoever
-copies an honest account's system prompt and address drags it into the graph, not into the core.
+harvest, items of a corpus that the campaign splits, a client or network taken up lately, a replayed blob). What the
+client chooses makes nobody core: whoever copies an honest account's system prompt and address drags it into the graph,
+not into the core.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -61,30 +62,35 @@ class Findings:
     exemplars: tuple[str, ...]
     start_ms: int
     history: tuple[tuple[int, int, int], ...]
+    corpus: dict[str, object] | None = None
+    """What it asks of a known corpus, in words; None: nothing, or nothing that tells."""
 
 
 def findings(
     ids: Sequence[str], groups: Sequence[npt.NDArray[np.int64]], witness: Witnesses, rows: pl.DataFrame,
-    people: Population, own: Rates, together: Sequence[set[int]],
+    people: Population, own: Rates, together: Sequence[set[int]], sweeping: Sequence[Collection[int]],
+    corpora: Sequence[dict[str, object] | None],
 ) -> dict[str, Findings]:  # fmt: skip
-    """Findings of each candidate, by id."""
+    """Findings of each candidate, by id. ``together``, ``sweeping``: rows of those that met in a tick, or whose tenant
+    asks its part of a corpus; ``corpora``: what is said of the corpus."""
     parts = witness.members.partition_by("group", as_dict=True)
     values = witness.values.partition_by("group", as_dict=True)
     out = {}
     for number, (campaign, group) in enumerate(zip(ids, groups, strict=True)):
         row = rows.row(number, named=True)
         out[campaign] = Findings(
-            members=_members(parts[(number,)], row, people, own, together[number]),
+            members=_members(parts[(number,)], row, people, own, together[number], sweeping[number]),
             links=_links(values.get((number,)), people),
             exposure=_exposure(group, people), exemplars=_exemplars(group, people),
-            start_ms=int(people.first_ms[group].min()), history=(),
+            start_ms=int(people.first_ms[group].min()), history=(), corpus=corpora[number],
         )  # fmt: skip
     return out
 
 
 def _members(
-    part: pl.DataFrame, row: dict[str, float | None], people: Population, own: Rates, together: set[int]
-) -> tuple[MemberOf, ...]:
+    part: pl.DataFrame, row: dict[str, float | None], people: Population, own: Rates, together: set[int],
+    sweeping: Collection[int],
+) -> tuple[MemberOf, ...]:  # fmt: skip
     account = part["account"].to_numpy()
     attested = part["attested_bits"].to_numpy() > 0
     replay = part["replays"].to_numpy() > 0
@@ -100,6 +106,7 @@ def _members(
     moved = (row["new_link_share"] or 0.0) >= MOVED and (row["new_link_quantile"] or 0.0) >= UNUSUAL
     lately = (part["new_link"].fill_null(0.0).to_numpy() > 0) & moved
     timed = np.isin(account, list(together)) & ((row["sync_ratio"] or 0.0) >= TOGETHER)
+    sweeps = np.isin(account, list(sweeping))
     twice = np.array([part[g].to_numpy() > 0 for g in _ATTESTED_GROUPS]).sum(axis=0) >= 2
     alike = _works_alike(own, at, row, twice) | _asks_nobody(own, at, row, twice, tenant)
     bits = part["link_bits"].to_numpy()
@@ -110,11 +117,11 @@ def _members(
             family
             for family, holding in (
                 ("linkage", attested[i]), ("replay", replay[i]), ("content", content[i]), ("template", template[i]),
-                ("history", lately[i]), ("timing", timed[i]), ("shape", alike[i]),
+                ("history", lately[i]), ("timing", timed[i]), ("shape", alike[i]), ("corpus", sweeps[i]),
             )
             if holding
         ]  # fmt: skip
-        conduct = content[i] or template[i] or lately[i] or timed[i] or alike[i]
+        conduct = content[i] or template[i] or lately[i] or timed[i] or alike[i] or sweeps[i]
         if (attested[i] and conduct) or replay[i]:
             tier = "core"
         elif attested[i] and linked[i] >= 2:

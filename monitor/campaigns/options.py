@@ -27,6 +27,14 @@ class CampaignOptions:
     """Calibration groups without which a rank says nothing: the finest rank of 40 is 0.976."""
 
 
+@dataclass(frozen=True, slots=True)
+class KnownCorpus:
+    """A known corpus: its name and how many items it has."""
+
+    name: str
+    items: int
+
+
 class Facts(Protocol):
     """What the provider said beside the log, as of a time in ms."""
 

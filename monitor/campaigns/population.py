@@ -18,6 +18,7 @@ import polars as pl
 
 from monitor.campaigns import opinions, shapes
 from monitor.campaigns.blob import StepBlob
+from monitor.campaigns.items import Asked, renumbered
 from monitor.campaigns.kinds import CODE, COHORT_MS
 from monitor.campaigns.links import SCHEMA, merged, spliced
 from monitor.campaigns.numbering import Numbers
@@ -80,6 +81,7 @@ class Population:
     fresh_links: list[pl.DataFrame] = field(default_factory=list)
     fresh_rows: int = 0
     newest: int = -1
+    corpora: Asked = field(default_factory=Asked)
     numbers: Numbers | None = None
     """Of the values of ``links`` since the last :meth:`compact`; made anew after a restart."""
     _index: dict[str, int] = field(default_factory=dict)
@@ -196,6 +198,9 @@ class Population:
         self.last_ms[rows] = np.maximum(self.last_ms[rows], _known(blobs, "last_ms", 0))
         for row, exemplar in zip(rows.tolist(), _strings(blobs, "exemplar"), strict=True):
             self.exemplars[row] = exemplar
+        for blob, part in zip(blobs, parts, strict=True):
+            if len(blob.looked):
+                self.corpora.add(*(renumbered(t.rename({"account": "row"}), part) for t in (blob.items, blob.looked)))
         self._freshen(step, [(blob.links, part) for blob, part in zip(blobs, parts, strict=True) if len(blob.links)])
         return parts
 
@@ -282,6 +287,7 @@ class Population:
             self.past -= self.past >> PAST_SHIFT
             self.past += self.yesterday
             self.yesterday = self.today
+            self.corpora.roll()
             self.shape_yesterday, self.shape_today = self.shape_today, np.zeros(self.shape_today.shape, np.uint8)
             self.opinion_yesterday = self.opinion_today
             self.opinion_today = np.zeros(self.opinion_today.shape, np.uint8)

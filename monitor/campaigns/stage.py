@@ -7,7 +7,7 @@ the blobs and of what the provider said; no clock is read. Severity and threshol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -24,9 +24,10 @@ from monitor.campaigns.features import NAMES_OF_STATISTICS, Rates, population_sp
 from monitor.campaigns.graph import Shared, components, shared_values
 from monitor.campaigns.kinds import CODE
 from monitor.campaigns.members import Findings, findings
-from monitor.campaigns.options import CampaignOptions, Facts, NoFacts
+from monitor.campaigns.options import CampaignOptions, Facts, KnownCorpus, NoFacts
 from monitor.campaigns.population import Population
 from monitor.campaigns.registry import Campaign, Registry
+from monitor.campaigns.sharding import STATISTICS, columns_of, reading, sweeps
 from monitor.campaigns.sync import Activity, activity, observed_and_expected
 
 I64 = npt.NDArray[np.int64]
@@ -68,6 +69,8 @@ class CampaignStage:
     """Everybody is known to be honest, candidates too: so a calibration that ships is measured."""
     on_reference: Callable[[int, pl.DataFrame], None] | None = None
     """Told of each new set of calibration groups, with its step."""
+    corpora: Mapping[int, KnownCorpus] = field(default_factory=dict)
+    """Those whose names and sizes are known, by bit."""
     tenants: int = 0
     spread: dict[str, float] = field(default_factory=dict)
     """Of the last rebuild: how many tenants there were, and the population's variances."""
@@ -228,7 +231,12 @@ class CampaignStage:
         reference, shipped = with_shipped(self.reference, options.shipped_calibration)
         rows = rows.with_columns(ranks(rows, reference, options.least_calibration).values())
         rows = rows.with_columns(*self._standing(chosen, facts, at_ms))
-        held = findings(ids, members, witness, rows, people, own, [set(c.together) for c in chosen])
+        asked = sweeps(members, people.tenant[: len(people)], people.corpora, self.corpora)
+        rows = rows.with_columns(columns_of(asked))
+        held = findings(
+            ids, members, witness, rows, people, own, [set(c.together) for c in chosen], [a.members for a in asked],
+            [reading(a, self.corpora) for a in asked],
+        )  # fmt: skip
         for campaign in chosen:
             core = [m.account for m in held[campaign.id].members if m.tier == "core"]
             campaign.core = sorted(people.row_of(name) for name in core)
@@ -292,6 +300,6 @@ def _frame(groups: Sequence[I64]) -> pl.DataFrame:
 
 COLUMNS = (
     *NAMES_OF_STATISTICS, *RANKED, "product_absent_share", "replacements", "sync_ratio", "sync_pairs",
-    "calibration_groups", "calibration_shipped",
+    *STATISTICS, "calibration_groups", "calibration_shipped",
 )  # fmt: skip
 """Statistics of a candidate, in order: the catalogue of campaigns lists the same."""

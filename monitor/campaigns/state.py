@@ -29,6 +29,9 @@ def dump(stage: CampaignStage) -> bytes:
     if stage.reference is not None:
         arrays["reference"] = _bytes_of(stage.reference)
     arrays["values"] = _bytes_of(stage.values)
+    people.corpora.settle()
+    tables = {"items": people.corpora.items, "looked": people.corpora.looked}
+    arrays |= {f"{n}_{day}": _bytes_of(t) for n, days in tables.items() for day, t in enumerate(days) if len(t)}
     values = {
         "names": people.names, "tenants": people.tenants, "exemplars": people.exemplars, "models": people.models,
         "first_step": people.first_step, "day": people.day, "rebuilt": stage.rebuilt, "links_then": stage.links_then,
@@ -55,6 +58,10 @@ def load(stage: CampaignStage, blob: bytes) -> None:
     stage.values = pl.read_ipc(io.BytesIO(arrays.pop("values").tobytes()))
     stage.tenants, stage.spread = values["tenants_then"], values["spread"]
     people = Population(stage.population.step_ms, stage.population.link_days)
+    for table, held in (("items", people.corpora.items), ("looked", people.corpora.looked)):
+        for day in range(len(held)):
+            if (body := arrays.pop(f"{table}_{day}", None)) is not None:
+                held[day] = pl.read_ipc(io.BytesIO(body.tobytes()))
     for name, array in arrays.items():
         setattr(people, name, array)
     people.names, people.tenants = values["names"], values["tenants"]

@@ -8,13 +8,14 @@ times as long (28 of 105 microseconds of processor time a request).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from monitor.campaigns.items import ITEMS, LOOKED, merged, none_of, of_prompts, renumbered, totalled
 from monitor.campaigns.kernels import counted, folded, number, table_bits
 from monitor.campaigns.kinds import KINDS, TEMPLATES
 from monitor.campaigns.sums import NAMES
@@ -45,7 +46,8 @@ class Tally:
     """One row of ``where`` (partition, step, account, tenant, exemplar) an account and step, and the arrays of the
     same rows: ``low`` int64 [rows, 2] (created_ms, first_ms; the largest integer: unknown), ``high`` (billing, -1:
     unknown; last_ms), ``bits`` the ticks with a request, ``key`` of the exemplar, ``totals`` int64 [rows, TOTALS],
-    ``sums`` int32 [rows, NAMES]. The ``row`` of ``links`` and ``models`` is of ``where``."""
+    ``sums`` int32 [rows, NAMES]. The ``row`` of ``links``, ``models``, ``items`` and ``looked`` is of ``where``; the
+    last two are empty where no corpus is known."""
 
     where: pl.DataFrame
     low: I64
@@ -56,6 +58,8 @@ class Tally:
     sums: I32
     links: pl.DataFrame
     models: pl.DataFrame
+    items: pl.DataFrame = field(default_factory=lambda: none_of(ITEMS))
+    looked: pl.DataFrame = field(default_factory=lambda: none_of(LOOKED))
 
     def __len__(self) -> int:
         return len(self.where)
@@ -79,25 +83,26 @@ class Tally:
         return pl.DataFrame([*named, *columns[: ends - 1], where["exemplar"], *columns[ends - 1 :]])
 
     @staticmethod
-    def of_accounts(accounts: pl.DataFrame, links: pl.DataFrame, models: pl.DataFrame) -> Tally:
-        """The reverse of :meth:`accounts`."""
+    def of_accounts(accounts: pl.DataFrame, **tables: pl.DataFrame) -> Tally:
+        """The reverse of :meth:`accounts`; ``tables`` are ``links``, ``models``, ``items`` and ``looked``."""
         filled = accounts.with_columns(
             pl.col("created_ms").fill_null(_NEVER), pl.col("billing").cast(pl.Int64).fill_null(-1)
         )
-        return _tally(filled, links, models)
+        return _tally(filled, **tables)
 
     def take(self, kept: npt.NDArray[np.bool_]) -> Tally:
         """Some of the rows, with their links and models."""
         new = np.cumsum(kept) - 1
 
         def follow(table: pl.DataFrame) -> pl.DataFrame:
-            row = table["row"].to_numpy()
-            mine = table.filter(pl.Series(kept[row]))
-            return mine.with_columns(row=pl.Series(new[mine["row"].to_numpy()].astype(np.uint32)))
+            if not len(table):
+                return table
+            return renumbered(table.filter(pl.Series(kept[table["row"].to_numpy()])), new)
 
         return Tally(
             self.where.filter(pl.Series(kept)), self.low[kept], self.high[kept], self.bits[kept], self.key[kept],
-            self.totals[kept], self.sums[kept], follow(self.links), follow(self.models),
+            self.totals[kept], self.sums[kept], follow(self.links), follow(self.models), follow(self.items),
+            follow(self.looked),
         )  # fmt: skip
 
     def ordered(self) -> Tally:
@@ -107,19 +112,20 @@ class Tally:
         new[order] = np.arange(len(order), dtype=np.uint32)
 
         def follow(table: pl.DataFrame, *by: str) -> pl.DataFrame:
-            return table.with_columns(row=pl.Series(new[table["row"].to_numpy()])).sort("row", *by)
+            return renumbered(table, new).sort("row", *by) if len(table) else table
 
         return Tally(
             self.where[order], self.low[order], self.high[order], self.bits[order], self.key[order],
             self.totals[order], self.sums[order], follow(self.links, "kind", "value"), follow(self.models, "model"),
+            follow(self.items, "item"), follow(self.looked),
         )  # fmt: skip
 
 
-def _tally(accounts: pl.DataFrame, links: pl.DataFrame, models: pl.DataFrame) -> Tally:
+def _tally(accounts: pl.DataFrame, **tables: pl.DataFrame) -> Tally:
     return Tally(
         accounts.select(*_INTS, *_STRINGS), rows_of(accounts, _LOW, np.int64), rows_of(accounts, _HIGH, np.int64),
         accounts["ticks"].to_numpy(), accounts["key"].to_numpy(), rows_of(accounts, TOTALS, np.int64),
-        rows_of(accounts, NAMES, np.int32), links, models,
+        rows_of(accounts, NAMES, np.int32), **tables,
     )  # fmt: skip
 
 
@@ -156,11 +162,13 @@ def of_events(events: pl.DataFrame, read: Mapping[str, pl.Expr]) -> Tally:
             links.append((blobs["row"].to_numpy(), np.full(len(blobs), code, np.uint8), blobs["value"].to_numpy()))
     of, kinds, values = (np.concatenate(parts) for parts in zip(*links, strict=True)) if links else _NOTHING
     told = values != 0
+    items, looked = of_prompts(events)
     each = _tally(
         made,
-        pl.DataFrame({"row": of[told], "kind": kinds[told], "value": values[told], "count": 1}, schema=LINKS),
-        pl.DataFrame({"row": row, "model": made["model"], "count": 1}, schema=MODELS),
-    )
+        links=pl.DataFrame({"row": of[told], "kind": kinds[told], "value": values[told], "count": 1}, schema=LINKS),
+        models=pl.DataFrame({"row": row, "model": made["model"], "count": 1}, schema=MODELS),
+        items=items, looked=looked,
+    )  # fmt: skip
     return added([each])
 
 
@@ -174,10 +182,13 @@ def added(parts: Sequence[Tally]) -> Tally:
     ids, first = number(place, _codes(where["account"]), table_bits(len(where)))
     low, high, bits, best, totals, sums = folded(ids, len(first), low, high, bits, key, totals, sums)
     begins = np.cumsum([0, *(len(p) for p in parts[:-1])])
+    at = [ids[b : b + len(p)] for p, b in zip(parts, begins, strict=True)]
     return Tally(
         _strings(where, ids, first, best, key), low, high, bits, key[best], totals, sums,
         _links(ids, [(p.links, b) for p, b in zip(parts, begins, strict=True)]),
         _models(ids, [(p.models, b) for p, b in zip(parts, begins, strict=True)]),
+        merged(renumbered(p.items, a) for p, a in zip(parts, at, strict=True)),
+        totalled(renumbered(p.looked, a) for p, a in zip(parts, at, strict=True)),
     )  # fmt: skip
 
 

@@ -162,6 +162,8 @@ def explain(alert: Alert) -> None:
         ("calibrated", "no: medium at most" if alert.uncalibrated else alert.expected_false_per_week),
         ("exemplars", ", ".join(alert.exemplars[:8])),
     ]
+    if corpus := alert.evidence.get("corpus"):
+        rows.append(("corpus", corpus["text"]))
     out.print(table("", ("", ""), rows))
     measured = alert.evidence.get("features", {})
     evidence = (

@@ -56,6 +56,7 @@ def content(bundle: Mapping[str, Any], show: s.Link = s.as_code) -> Markup:
         el("div", beside, class_="grid") if grown is not None else beside[1],
         s.links(bundle),
         s.tests(bundle),
+        s.corpus(bundle),
         s.features(bundle),
         s.rules(bundle, show),
         s.members(bundle, show),

@@ -227,6 +227,20 @@ def tests(bundle: Bundle) -> Markup | None:
     )
 
 
+def corpus(bundle: Bundle) -> Markup | None:
+    """What the accounts ask of a known corpus."""
+    found: Mapping[str, Any] = newest(bundle)["evidence"].get("corpus") or {}
+    if not found.get("text"):
+        return None
+    return card(
+        "A known corpus",
+        el("p", f"The group {found['text']}"),
+        note="Told by keyed hashes of the items, of a sample of each account's over one to two days. Which items were "
+        "asked is not kept in the alert.",
+        id_="corpus",
+    )
+
+
 def growth(bundle: Bundle) -> Markup | None:
     """Members over time."""
     history: Sequence[Mapping[str, Any]] = newest(bundle)["evidence"].get("history") or []

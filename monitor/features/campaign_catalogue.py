@@ -123,5 +123,27 @@ _RANKS = (
        "package: none once the log has 300 of its own"),
 )  # fmt: skip
 
-CAMPAIGN: tuple[Feature, ...] = (*_SIZE, *_RATES, *_REST, *_RANKS)
+_CORPUS = (
+    _c("corpus_share", "corpus", "share", "prompts that are items of known corpora; null where none is known",
+       needs="prompt corpora", high=1),
+    _c("corpus_items", "corpus", "items", "different items asked of the corpus that most are of (an estimate, a sixth "
+       "wrong where one account asked over 31)", needs="prompt corpora"),
+    _c("corpus_tenants", "corpus", "tenants", "tenants that asked an item of it", needs="prompt corpora"),
+    _c("corpus_coverage", "corpus", "share", "of it, what was asked; null where its size is not known",
+       needs="prompt corpora", high=1),
+    _c("corpus_overlap", "corpus", "share", "1 less different items over the sum of each tenant's: 0 each item is one "
+       "tenant's, near 1 all ask the same; null under ten pairs of a tenant and an item", needs="prompt corpora",
+       high=1),
+    _c("corpus_overlap_chance", "corpus", "share", "the overlap if each tenant had drawn as many at random; null where "
+       "the corpus' size is not known", needs="prompt corpora", high=1),
+    _c("corpus_apart_z", "corpus", "sd", "by how many standard deviations tenants share fewer items than by chance",
+       needs="prompt corpora", low=None),
+    _c("corpus_repeats", "corpus", "requests", "requests a different item: 1 each once", needs="prompt corpora", low=1),
+    _c("corpus_models_per_item", "corpus", "models", "models that an item was put to, on average",
+       needs="prompt corpora", raw="model", low=1, high=64),
+    _c("corpus_largest_share", "corpus", "share", "of the items, those that the busiest tenant asked: 1 it asked all",
+       needs="prompt corpora", high=1),
+)  # fmt: skip
+
+CAMPAIGN: tuple[Feature, ...] = (*_SIZE, *_RATES, *_REST, *_RANKS[:-2], *_CORPUS, *_RANKS[-2:])
 """Statistics of a candidate, in the order of ``monitor.campaigns.stage.COLUMNS``."""

@@ -62,7 +62,14 @@ REDIS = (
     Kept("Redis", "decisions", "ids of decisions", False, "evidence.keep_days", "nothing"),
     Kept("Redis", "enforce:<account>", "the decision in force", True, "evidence.keep_days", "all"),
     Kept("Redis", "audit", "who read which case", True, "evidence.keep_days", "stays: it says who knew"),
-    Kept("Redis", "{links:…}", "links of accounts, for the campaign step", True, "three days", "stays until then"),
+    Kept(
+        "Redis",
+        "{links:…}",
+        "links of accounts, for the campaign step, and who is suspected",
+        True,
+        "three days",
+        "stays until then",
+    ),
     Kept(
         "Redis",
         "{cp:…}",

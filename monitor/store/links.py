@@ -7,12 +7,14 @@ nothing; in memory it stays an object and is never encoded. A store knows nothin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 Place = tuple[int, int]
 """(step, partition)."""
+KEPT_NOTES = 300
+"""Notes that are kept, the newest: two days where each step of ten minutes changes who is suspected."""
 
 
 class Encodes(Protocol):
@@ -68,6 +70,13 @@ class LinkStore(Protocol):
     def idle(self, partition: int) -> None:
         """A partition has nothing more to come for now: steps do not wait for it until its mark is put again."""
 
+    def note(self, at_ms: int, accounts: Collection[str]) -> None:
+        """Say to all members who is suspected of a campaign from this event time on. Raises SinkBusy."""
+
+    def notes(self, after_ms: int) -> dict[int, frozenset[str]]:
+        """What was noted of later times than this: accounts by time, the newest :data:`KEPT_NOTES`. Raises
+        SinkBusy."""
+
 
 class MemoryLinkStore:
     """A store that ends with the process: backtests, and the model that the contract suite compares with."""
@@ -77,6 +86,7 @@ class MemoryLinkStore:
     def __init__(self) -> None:
         self._blobs: dict[Place, Body] = {}
         self._marks: dict[int, int] = {}
+        self._notes: dict[int, frozenset[str]] = {}
 
     def put(self, blobs: Sequence[tuple[int, int, Body]], marks: Mapping[int, int]) -> None:
         """See :class:`LinkStore`."""
@@ -103,3 +113,12 @@ class MemoryLinkStore:
     def idle(self, partition: int) -> None:
         """See :class:`LinkStore`."""
         self._marks.pop(partition, None)
+
+    def note(self, at_ms: int, accounts: Collection[str]) -> None:
+        """See :class:`LinkStore`."""
+        kept = {**self._notes, at_ms: frozenset(accounts)}
+        self._notes = {at: kept[at] for at in sorted(kept)[-KEPT_NOTES:]}
+
+    def notes(self, after_ms: int) -> dict[int, frozenset[str]]:
+        """See :class:`LinkStore`."""
+        return {at: accounts for at, accounts in self._notes.items() if at > after_ms}

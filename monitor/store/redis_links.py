@@ -4,6 +4,8 @@
 ``abm:{links:<scope>}:blob:<partition>:<step>``  string: one blob, written once or again with the same bytes
 ``abm:{links:<scope>}:index:<partition>``        hash: steps that have a blob
 ``abm:{links:<scope>}:marks``                    hash: partition -> first step that is not complete yet
+``abm:{links:<scope>}:suspects:<time>``          string: account ids suspected from this event time (ms) on, as JSON
+``abm:{links:<scope>}:noted``                    hash: times that have one
 ==============================================  ============================================================
 
 Blobs go before the mark that says they are there. Every key lives ``ttl_s``, which only collects garbage: expiry of
@@ -13,14 +15,15 @@ written so; a set with a time to live for each link costs 13.5 microseconds apie
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import msgspec
 import redis
 from redis.exceptions import RedisError
 
 from monitor.errors import SinkBusy
-from monitor.store.links import Body, Place, bytes_of
+from monitor.store.links import KEPT_NOTES, Body, Place, bytes_of
 from monitor.store.manifest import digest
 from monitor.store.redis_link import RedisOptions, Reply, connect, remedy
 
@@ -88,6 +91,30 @@ class RedisLinkStore:
         """See :class:`~monitor.store.links.LinkStore`."""
         with self._explained():
             self._client.hdel(self._key("marks"), str(partition))
+
+    def note(self, at_ms: int, accounts: Collection[str]) -> None:
+        """See :class:`~monitor.store.links.LinkStore`."""
+        with self._explained():
+            self._client.set(self._key("suspects", at_ms), msgspec.json.encode(sorted(accounts)), ex=self._ttl_s)
+            self._client.hset(self._key("noted"), str(at_ms), "1")
+            self._client.expire(self._key("noted"), self._ttl_s)
+            old = self._noted()[:-KEPT_NOTES]
+            if old:
+                self._client.delete(*(self._key("suspects", at) for at in old))
+                self._client.hdel(self._key("noted"), *map(str, old))
+
+    def notes(self, after_ms: int) -> dict[int, frozenset[str]]:
+        """See :class:`~monitor.store.links.LinkStore`."""
+        with self._explained():
+            wanted = [at for at in self._noted() if at > after_ms]
+            found: list[Reply] = [self._client.get(self._key("suspects", at)) for at in wanted]
+        # one may have expired before its index
+        pairs = ((at, body) for at, body in zip(wanted, found, strict=True) if body is not None)
+        return {at: frozenset(msgspec.json.decode(body, type=list[str])) for at, body in pairs}
+
+    def _noted(self) -> list[int]:
+        held: Reply = self._client.hgetall(self._key("noted"))
+        return sorted(int(at) for at in held)
 
     def _steps_of(self, partition: int) -> list[int]:
         held: Reply = self._client.hgetall(self._key("index", partition))

@@ -8,7 +8,7 @@ import pytest
 
 from monitor.errors import SinkBusy
 from monitor.source.embedded import EmbeddedServer
-from monitor.store.links import LinkStore, MemoryLinkStore, bytes_of
+from monitor.store.links import KEPT_NOTES, LinkStore, MemoryLinkStore, bytes_of
 from monitor.store.redis_link import RedisOptions
 from monitor.store.redis_links import KEPT_STEPS, RedisLinkStore
 
@@ -103,3 +103,15 @@ def test_a_server_that_is_away_is_said_to_be(redis_server: Callable[[], Embedded
         store.put([(2, 0, b"y")], {0: 3})
     with pytest.raises(SinkBusy):
         store.marks()
+
+
+def test_notes_are_heard_once_each_and_the_newest_are_kept(store: LinkStore) -> None:
+    assert store.notes(-1) == {}
+    store.note(600_000, ["b", "a"])
+    store.note(1_200_000, ())
+    store.note(600_000, {"a", "b"})
+    assert store.notes(-1) == {600_000: {"a", "b"}, 1_200_000: frozenset()}
+    assert store.notes(600_000) == {1_200_000: frozenset()}
+    for n in range(KEPT_NOTES):
+        store.note(2_000_000 + n, ["c"])
+    assert sorted(store.notes(-1)) == [2_000_000 + n for n in range(KEPT_NOTES)]

@@ -41,6 +41,8 @@ def events(rows: list[tuple[int, int, int, int]]) -> pl.DataFrame:
         "payment": [a % 3 + 1 for _, a, _, _ in rows], "prompt_prefix": [v % 40 + 1 for *_, v in rows],
         "blobs": [[v + 1] if v % 5 == 0 else None for *_, v in rows],
         "shape": [[(v * (i + 3)) % 256 for i in range(24)] for *_, v in rows],
+        "corpus": [v % 3 if p else None for p, _, _, v in rows],
+        "corpus_item": [v * 7919 + a if p and v % 3 else None for p, a, _, v in rows],
         "residual_share": [(255, 90, None)[v % 3] for *_, v in rows], "n_messages": [1 + v % 4 for *_, v in rows],
     }  # fmt: skip
     frame = pl.DataFrame(known, schema={n: EVENT_SCHEMA[n] for n in known})

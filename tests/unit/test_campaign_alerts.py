@@ -40,6 +40,7 @@ class Found:
     exemplars: tuple[str, ...] = ("r-1",)
     start_ms: int = T0
     history: tuple[tuple[int, int, int], ...] = ((T0 // STEP_MS, 3, 3),)
+    corpus: dict[str, Any] | None = None
 
 
 EXPOSURE = {"requests": 9, "input_tokens": 1, "output_tokens": 1, "reasoning_tokens": 0, "cost_usd": 0.0, "models": []}
