@@ -37,7 +37,7 @@ _LOG = logging.getLogger(__name__)
 _POLL_S = 0.2
 _KEEP_ALIVE_S = 1.0
 _FOREVER_MS = 1 << 62
-_COPY_S = 0.1
+COPY_S = 0.1
 """For how long a turn copies what a checkpoint is to write; one copy more may be under way then."""
 CHECKS = ("partitions", "records", "sinks", "checkpoints")
 """Conditions of readiness that the loop itself sees to."""
@@ -269,7 +269,7 @@ class Runner:
         if self._round is None and self._next and began - self._last_checkpoint >= self.options.checkpoint_s:
             self._round = _Round(sorted(self._next), began, self.checkpoints.bytes_written)
         if self._round is not None and self._round.waiting and self.checkpoints.idle:
-            self._copy(self._next, _COPY_S)
+            self._copy(self._next, COPY_S)
             worked = True
         if worked:
             self.pipeline.observe.telemetry.checkpoint_pause_seconds.observe(time.monotonic() - began)

@@ -5,9 +5,7 @@ A blob depends neither on how the stream was cut into polls nor on the order wit
 
 from __future__ import annotations
 
-import operator
-import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -36,7 +34,6 @@ class LinkCollector:
         ticks_a_step = max(1, step_ms // tick_ms)
         self._read = expressions(sums, ticks_a_step, -(-ticks_a_step // TICK_BITS))
         self._waiting: list[Tally] = []
-        self._frozen: Callable[[], _Whole | None] = lambda: None
 
     def collect(self, events: pl.DataFrame) -> None:
         """Take the events of ticks that closed (EVENT_SCHEMA and ``tick``)."""
@@ -67,13 +64,8 @@ class LinkCollector:
         return self.freeze(partition)()
 
     def freeze(self, partition: int) -> Frozen:
-        """What :meth:`dump` writes, as it is now. Of several partitions, one after another, with nothing collected in
-        between, it is added up once."""
-        whole = self._frozen()
-        if whole is None or not whole.is_of(self._waiting):
-            whole = _Whole(self._waiting)
-            self._frozen = weakref.ref(whole)  # as long as somebody is to ask for a share of it
-        return partial(whole.of, partition)
+        """What :meth:`dump` writes, as it is now: nobody changes a tally once it is made."""
+        return partial(_packed, partition, tuple(self._waiting))
 
     def load(self, partition: int, blob: bytes) -> None:
         """Take a dump over. Raises StateUnreadable."""
@@ -98,25 +90,13 @@ class LinkCollector:
         return np.asarray(ends <= passed[partition])
 
 
-class _Whole:
-    """Tallies, which nobody changes once they are made, and their sum when first asked for: for one thread."""
-
-    def __init__(self, waiting: Sequence[Tally]):
-        self._parts = tuple(waiting)
-        self._sum: Tally | None = None
-
-    def is_of(self, waiting: Sequence[Tally]) -> bool:
-        """Whether it is of these very tallies."""
-        return len(self._parts) == len(waiting) and all(map(operator.is_, self._parts, waiting))
-
-    def of(self, partition: int) -> bytes:
-        """A partition's share as a blob."""
-        if self._sum is None and self._parts:
-            self._sum = added(self._parts).ordered()
-        if self._sum is None or not (mine := self._sum.where["partition"].to_numpy() == partition).any():
-            return pack(KIND, VERSION, {}, None)
-        whole = self._sum.take(mine)
-        return frames_to_bytes({"accounts": whole.accounts(), "links": whole.links, "models": whole.models}, None, KIND)
+def _packed(partition: int, waiting: Sequence[Tally]) -> bytes:
+    mine = [t.take(t.where["partition"].to_numpy() == partition) for t in waiting]
+    mine = [t for t in mine if len(t)]
+    if not mine:
+        return pack(KIND, VERSION, {}, None)
+    whole = added(mine).ordered()
+    return frames_to_bytes({"accounts": whole.accounts(), "links": whole.links, "models": whole.models}, None, KIND)
 
 
 def _blobs(tally: Tally) -> list[StepBlob]:
