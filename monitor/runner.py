@@ -37,7 +37,7 @@ _LOG = logging.getLogger(__name__)
 _POLL_S = 0.2
 _KEEP_ALIVE_S = 1.0
 _FOREVER_MS = 1 << 62
-COPY_S = 0.1
+COPY_S = 0.05
 """For how long a turn copies what a checkpoint is to write; one copy more may be under way then."""
 CHECKS = ("partitions", "records", "sinks", "checkpoints")
 """Conditions of readiness that the loop itself sees to."""
