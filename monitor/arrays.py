@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -14,6 +14,10 @@ from monitor.errors import MonitorError
 
 MAX_BLOB = 8 << 30
 """Largest state that is read back, uncompressed, in bytes."""
+
+Frozen = Callable[[], bytes]
+"""State as it was at one moment, not packed yet: its blob, once, in whatever thread. What it was taken from may go on
+changing."""
 
 
 class StateUnreadable(MonitorError):

@@ -15,7 +15,7 @@ from functools import partial
 import polars as pl
 
 from monitor.alerts.campaigns import CampaignAlerts, Judged
-from monitor.arrays import pack, unpack
+from monitor.arrays import Frozen, pack, unpack
 from monitor.campaigns import CampaignStage, LinkCollector, StepBlob
 from monitor.campaigns.options import Facts, KnownCorpus
 from monitor.campaigns.stage import Candidates
@@ -50,6 +50,8 @@ class Campaigns:
     """Candidates of the last step that judged any, and the groups that they were ranked among."""
     seen: Callable[[int, Candidates | None], None] | None = None
     """Told each step with its candidates, before the rules: whoever wants to keep them."""
+    being_read: bool = False
+    """Another thread makes a snapshot of what steps change."""
     archive: Callable[[Sequence[StepBlob]], None] | None = None
     """Given the blobs before the store has them."""
     _outbox: list[StepBlob | Packed] = field(default_factory=list)
@@ -223,13 +225,25 @@ class Campaigns:
 
     def dump(self, partition: int) -> bytes:
         """The partition's open step; with partition 0 the snapshot of the campaigns too."""
-        if partition == LEADER:
-            self._take_snapshot()
-        values = {
-            "open": self.collector.dump(partition), "mark": self._marks.get(partition, 0),
-            "campaigns": self._snapshot if partition == LEADER else b"",
-        }  # fmt: skip
-        return pack(KIND, VERSION, {}, values)
+        return self.freeze(partition)()
+
+    def freeze(self, partition: int) -> Frozen:
+        """What :meth:`dump` writes, as it is now. Where a new snapshot is due nothing of it is copied: until the blob
+        is made, :attr:`being_read` is true and no step may be worked."""
+        opened, mark = self.collector.freeze(partition), self._marks.get(partition, 0)
+        due = partition == LEADER and self._snapshot_due()
+        self.being_read |= due
+
+        def packed() -> bytes:
+            try:
+                if due:
+                    self._snapshot, self._snapped = self._dump(), self.next_step - 1
+            finally:
+                self.being_read &= not due
+            snapshot = self._snapshot if partition == LEADER else b""
+            return pack(KIND, VERSION, {}, {"open": opened(), "mark": mark, "campaigns": snapshot})
+
+        return packed
 
     def load(self, partition: int, blob: bytes) -> None:
         """Take a partition over. Raises StateUnreadable."""
@@ -256,12 +270,10 @@ class Campaigns:
             self._noted, self._notes = None, []
             self.next_step, self.taken, self._snapshot, self._snapped, self._said = -1, {}, b"", -1, []
 
-    def _take_snapshot(self) -> None:
-        """A new one where the last is an hour of event time old; not while alerts wait for their sink."""
-        step = self.next_step - 1
-        old = self._snapped < 0 or (step - self._snapped) * self.step_ms >= SNAPSHOT_S * 1000
-        if self.next_step >= 0 and old and not self._said:
-            self._snapshot, self._snapped = self._dump(), step
+    def _snapshot_due(self) -> bool:
+        """Whether the last is an hour of event time old; not while alerts wait for their sink."""
+        old = self._snapped < 0 or (self.next_step - 1 - self._snapped) * self.step_ms >= SNAPSHOT_S * 1000
+        return self.next_step >= 0 and old and not self._said
 
     def _dump(self) -> bytes:
         values = {

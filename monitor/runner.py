@@ -2,7 +2,8 @@
 
 The order is what makes a crash harmless: alerts are delivered (each sink takes a repeated one as the same), then
 state and offsets are written together, then the offsets are committed to Kafka. Killed anywhere, the next owner
-starts from the last checkpoint, reads the same records again and makes the same alerts.
+starts from the last checkpoint, reads the same records again and makes the same alerts. State is copied with its
+offset between two batches, some of it each turn, and written by a thread while the loop goes on.
 
 Batches are decoded and sketched in a thread while the loop takes in the ones before and polls the next: neither of
 those steps keeps state. Campaign steps are worked in a second thread beside the batch that follows, and waited for
@@ -13,6 +14,7 @@ Everything else happens on the loop's own thread, batch after batch.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +25,7 @@ from monitor.beside import Beside
 from monitor.campaigning import LEADER
 from monitor.checkpointing import Checkpointer
 from monitor.dead_letters import DeadLetterBox
-from monitor.errors import DependencyDown, Fenced, MonitorError, SinkBusy
+from monitor.errors import DependencyDown, Fenced, SinkBusy
 from monitor.pipeline import Pipeline, Prepared
 from monitor.records import Alert, Checkpoint, RawBatch, Reject
 from monitor.rules import Reloader
@@ -35,6 +37,8 @@ _LOG = logging.getLogger(__name__)
 _POLL_S = 0.2
 _KEEP_ALIVE_S = 1.0
 _FOREVER_MS = 1 << 62
+COPY_S = 0.05
+"""For how long a turn copies what a checkpoint is to write; one copy more may be under way then."""
 CHECKS = ("partitions", "records", "sinks", "checkpoints")
 """Conditions of readiness that the loop itself sees to."""
 _MEASURE_S = 2.0
@@ -49,6 +53,17 @@ class RunOptions:
     drain_s: float = 20.0
     reload_s: float = 30.0
     idle_s: float = 60.0
+
+
+@dataclass(slots=True)
+class _Round:
+    """A checkpoint of several partitions that is under way: those to be copied yet, and what came of the others."""
+
+    waiting: list[int]
+    began: float
+    bytes_before: int
+    saved: list[int] = field(default_factory=list)
+    failed: bool = False
 
 
 @dataclass(slots=True)
@@ -84,6 +99,7 @@ class Runner:
     _lost: set[int] = field(default_factory=set)
     _catching_up: dict[int, int] = field(default_factory=dict)
     _last_checkpoint: float = 0.0
+    _round: _Round | None = None
     _last_reload: float = 0.0
     _last_measure: float = 0.0
     _stopped: set[int] = field(default_factory=set)
@@ -103,7 +119,8 @@ class Runner:
                 if self.done(self.source):
                     self.settle()
                     self._deliver(self.pipeline.finish().alerts)
-                    self._work_campaigns()
+                    self._publish_campaigns()
+                    self._begin_campaigns()
                     break
             self.settle()
         except BaseException:
@@ -111,12 +128,14 @@ class Runner:
             self._next.clear()
             self._ahead.forget()
             self._beside.forget()
+            self._round = None
             raise
         finally:
             self.systemd.stopping()
             self.source.close()
             self._ahead.close()
             self._beside.close()
+            self.checkpoints.close()
             self.sink.close()
 
     def _turn(self) -> None:
@@ -131,10 +150,10 @@ class Runner:
             self.settle()
             for part in split_batch(batch, self._catching_up):
                 self._take_in(self.pipeline.prepare(part))
-        self._work_campaigns()
+        self._publish_campaigns()
+        self._write_state()
+        self._begin_campaigns()
         now = time.monotonic()
-        if now - self._last_checkpoint >= self.options.checkpoint_s:
-            self.checkpoint(self._next)
         if self.reloader is not None and self._reload_due(now):
             self._reload(now)
         # a checkpoint may have waited for a broker that is away: readiness is to say so now, not after the next
@@ -151,8 +170,8 @@ class Runner:
         self._patiently(lambda: found.extend(self._beside.result()))
         self._deliver(self.pipeline.campaigns_raised(found))
 
-    def _work_campaigns(self) -> None:
-        """Publish what steps closed; the owner of partition 0 works those that every live partition has passed."""
+    def _publish_campaigns(self) -> None:
+        """Wait for the pass, publish what steps closed."""
         now, lag = time.monotonic(), self.source.lag()
         for partition in self.source.assigned:
             if lag.get(partition, 1):
@@ -161,7 +180,10 @@ class Runner:
                 self.pipeline.campaigns.rest(partition)
         self._settle_campaigns()
         self._patiently(self.pipeline.publish_campaigns)
-        if LEADER in self.source.assigned - self._lost:
+
+    def _begin_campaigns(self) -> None:
+        """The owner of partition 0 works the steps that every live partition has passed."""
+        if LEADER in self.source.assigned - self._lost and not self.pipeline.campaigns.being_read:
             self._beside.begin(self.pipeline.campaign_pass())
 
     def _take_in(self, prepared: Prepared | None) -> None:
@@ -230,42 +252,88 @@ class Runner:
         self.pipeline.observe.telemetry.released(partitions, lost=True)
 
     def checkpoint(self, offsets: dict[int, int]) -> None:
-        """Flush sinks, save each partition's state with its offset, commit. See ``checkpointing`` for the order."""
-        self._last_checkpoint = time.monotonic()
+        """Flush sinks, save each partition's state with its offset, commit; all of it now. See ``checkpointing``."""
         if not offsets:
             return
+        self._take_written(wait=True)
+        others = [p for p in (self._round.waiting if self._round is not None else ()) if p not in offsets]
+        self._round = _Round(sorted(offsets), time.monotonic(), self.checkpoints.bytes_written)
+        self._copy(offsets)
+        self._take_written(wait=True)
+        if others:
+            self._round = _Round(others, time.monotonic(), self.checkpoints.bytes_written)
+
+    def _write_state(self) -> None:
+        """What this turn does for a checkpoint that is due or under way: commit what is written, copy what is to be."""
+        began = time.monotonic()
+        worked = self._take_written()
+        if self._round is None and self._next and began - self._last_checkpoint >= self.options.checkpoint_s:
+            self._round = _Round(sorted(self._next), began, self.checkpoints.bytes_written)
+        if self._round is not None and self._round.waiting and self.checkpoints.idle:
+            self._copy(self._next, COPY_S)
+            worked = True
+        if worked:
+            self.pipeline.observe.telemetry.checkpoint_pause_seconds.observe(time.monotonic() - began)
+
+    def _copy(self, offsets: Mapping[int, int], seconds: float = math.inf) -> None:
+        """Copy what is to be written, for so long, partition after partition, each with its offset."""
+        assert self._round is not None
+        waiting = self._round.waiting
         self._settle_campaigns()
-        telemetry = self.pipeline.observe.telemetry
-        began, before = time.monotonic(), self.checkpoints.bytes_written
         # Steps that closed since the last turn: the state that is written now has them no more.
         self._patiently(self.pipeline.campaigns.publish)
         self._patiently(self.sink.flush)
         self._patiently(self.dead_letters.flush)
         self.step("flushed")
+        began = time.monotonic()
+        while waiting and time.monotonic() - began < seconds:
+            if waiting[0] in offsets:
+                if self.checkpoints.copy_some(waiting[0]):
+                    continue
+                self.checkpoints.begin(waiting[0], offsets[waiting[0]], self.source.generation)
+            del waiting[0]
+
+    def _take_written(self, *, wait: bool = False) -> bool:
+        """Commit what was saved, give up what another member has; whether there was anything."""
+        telemetry = self.pipeline.observe.telemetry
         saved: dict[int, int] = {}
-        for partition, offset in sorted(offsets.items()):
-            try:
-                self.checkpoints.save(partition, offset, self.source.generation)
-            except Fenced as error:
+        failed = False
+        for written in self.checkpoints.written(wait_for_all=wait):
+            partition, error = written.partition, written.error
+            if error is None:
+                saved[partition] = written.next_offset
+                self.step("saved")
+                continue
+            failed = True
+            if isinstance(error, Fenced):
                 telemetry.fenced.inc()
                 _LOG.warning("partition given up", extra=fields(partition=partition, error=str(error)))
                 self._forget({partition})
                 self._give_up(partition)
-                continue
-            except MonitorError as error:
+            else:
                 self.pipeline.observe.failed(error)
                 self.health.set("checkpoints", False, str(error))
                 _LOG.error("checkpoint not written", extra=fields(partition=partition, error=str(error)))
-                continue
-            saved[partition] = offset
-            self.step("saved")
         if saved:
             self.source.commit(saved)
             self.step("committed")
-        if len(saved) == len(offsets):
+        self._end_round(saved, failed)
+        return bool(saved) or failed
+
+    def _end_round(self, saved: Iterable[int], failed: bool) -> None:
+        """Note what was saved; the end of a checkpoint where nothing of it is left to do."""
+        this = self._round
+        if this is None:
+            return
+        this.saved += saved
+        this.failed |= failed
+        if this.waiting or self.checkpoints.writing:
+            return
+        if not this.failed:
             self.health.set("checkpoints", True)
-        telemetry.checkpointed(time.monotonic() - began, self.checkpoints.bytes_written - before, saved)
-        self._last_checkpoint = time.monotonic()
+        seconds, size = time.monotonic() - this.began, self.checkpoints.bytes_written - this.bytes_before
+        self.pipeline.observe.telemetry.checkpointed(seconds, size, this.saved)
+        self._round, self._last_checkpoint = None, time.monotonic()
 
     # --------------------------------------------------------------------------------------------------- inside
 

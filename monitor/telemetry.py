@@ -301,7 +301,10 @@ class Telemetry:
         self.redis_errors = m.counter(
             "redis_errors", "Failed calls of Redis by what they were for.", d, operation=REDIS_OPERATIONS
         )
-        self.checkpoint_seconds = m.histogram("checkpoint_seconds", "Time of one checkpoint.", d, _STAGE_S)
+        self.checkpoint_seconds = m.histogram("checkpoint_seconds", "Time until a checkpoint is written.", d, _STAGE_S)
+        self.checkpoint_pause_seconds = m.histogram(
+            "checkpoint_pause_seconds", "Time that a checkpoint took of the loop, in one go.", d, _STAGE_S
+        )
         self.checkpoint_bytes = m.counter("checkpoint_bytes", "Bytes that checkpoints wrote.", d)
         self.checkpoint_timestamp = m.gauge(
             "checkpoint_timestamp_seconds", "When a partition was last written down.", d, partition=per_partition

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from monitor.arrays import pack, unpack
+from monitor.arrays import Frozen, pack, unpack
 from monitor.keytable import KeyTable
 from monitor.records import EVENT_SCHEMA
 
@@ -139,20 +139,29 @@ class TickStage:
 
     def dump(self, partition: int, *, full: bool = True) -> bytes:
         """The partition's clock, its open ticks, and the request keys (all, or those since the last dump)."""
+        return self.freeze(partition, full=full)()
+
+    def freeze(self, partition: int, *, full: bool) -> Frozen:
+        """A copy of what :meth:`dump` writes."""
         clock = self._clocks.get(partition, _Clock())
-        rows = self._open.filter(pl.col("partition") == partition)
-        present = [c for c in rows.columns if rows[c].null_count() < len(rows)]
-        body = io.BytesIO()
-        rows.select(present).write_ipc(body, compression="uncompressed")
-        arrays: dict[str, npt.NDArray[Any]] = {"open": np.frombuffer(body.getvalue(), np.uint8)}
-        for name, table in (("requests", self._requests), ("ids", self._ids)):
-            arrays.update({f"{name}.{k}": v for k, v in table.dump(partition, full=full).items()})
-        return pack(
-            KIND,
-            VERSION,
-            arrays,
-            {"newest_ms": clock.newest_ms, "ahead": clock.ahead, "run": clock.run, "early": clock.early},
-        )
+        values = {
+            "newest_ms": clock.newest_ms, "ahead": [*clock.ahead], "run": clock.run, "early": [*clock.early],
+        }  # fmt: skip
+        waiting = self._open
+        arrays: dict[str, npt.NDArray[Any]] = {
+            f"{name}.{k}": v
+            for name, table in (("requests", self._requests), ("ids", self._ids))
+            for k, v in table.dump(partition, full=full).items()
+        }
+
+        def packed() -> bytes:
+            rows = waiting.filter(pl.col("partition") == partition)
+            present = [c for c in rows.columns if rows[c].null_count() < len(rows)]
+            body = io.BytesIO()
+            rows.select(present).write_ipc(body, compression="uncompressed")
+            return pack(KIND, VERSION, {"open": np.frombuffer(body.getvalue(), np.uint8), **arrays}, values)
+
+        return packed
 
     def load(self, partition: int, blob: bytes) -> None:
         """Take a dump over; the clock and the open ticks are those of the last one loaded."""

@@ -160,9 +160,13 @@ STATE = Row(
         ),
         Panel(
             "Checkpoint time",
-            "How long does reading stop for a checkpoint?",
+            "How long does reading stop for a checkpoint, at once, and until when is it written?",
             "timeseries",
-            {"p50": quantile(0.5, "checkpoint_seconds"), "p99": quantile(0.99, "checkpoint_seconds")},
+            {
+                "pause p50": quantile(0.5, "checkpoint_pause_seconds"),
+                "pause p99": quantile(0.99, "checkpoint_pause_seconds"),
+                "written p99": quantile(0.99, "checkpoint_seconds"),
+            },
             "s",
         ),
         Panel(

@@ -5,13 +5,14 @@ A blob depends neither on how the stream was cut into polls nor on the order wit
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from monitor.arrays import pack
+from monitor.arrays import Frozen, pack
 from monitor.campaigns import opinions
 from monitor.campaigns.blob import TABLES, VERSION, StepBlob, frames_of_bytes, frames_to_bytes, present
 from monitor.campaigns.tally import Tally, added, expressions, of_events
@@ -73,14 +74,11 @@ class LinkCollector:
 
     def dump(self, partition: int) -> bytes:
         """The open steps of a partition."""
-        mine = [t.take(t.where["partition"].to_numpy() == partition) for t in self._waiting]
-        mine = [t for t in mine if len(t)]
-        said = self._said().filter(pl.col("partition") == partition)
-        if not mine:
-            return pack(KIND, VERSION, {}, None)
-        whole = added(mine).ordered()
-        frames = {"accounts": whole.accounts(), **{name: getattr(whole, name) for name in TABLES[1:]}}
-        return frames_to_bytes({**present(frames), "opinions": said}, None, KIND)
+        return self.freeze(partition)()
+
+    def freeze(self, partition: int) -> Frozen:
+        """What :meth:`dump` writes, as it is now: nobody changes a tally or a frame once it is made."""
+        return partial(_packed, partition, tuple(self._waiting), self._said())
 
     def load(self, partition: int, blob: bytes) -> None:
         """Take a dump over. Raises StateUnreadable."""
@@ -111,6 +109,17 @@ class LinkCollector:
             if p < len(passed):
                 passed[p] = ms
         return np.asarray(ends <= passed[partition])
+
+
+def _packed(partition: int, waiting: Sequence[Tally], said: pl.DataFrame) -> bytes:
+    mine = [t.take(t.where["partition"].to_numpy() == partition) for t in waiting]
+    mine = [t for t in mine if len(t)]
+    if not mine:
+        return pack(KIND, VERSION, {}, None)
+    whole = added(mine).ordered()
+    frames = {"accounts": whole.accounts(), **{name: getattr(whole, name) for name in TABLES[1:]}}
+    frames = {**present(frames), "opinions": said.filter(pl.col("partition") == partition)}
+    return frames_to_bytes(frames, None, KIND)
 
 
 def _blobs(tally: Tally, codes: pl.DataFrame) -> list[StepBlob]:

@@ -205,60 +205,17 @@ def _inserted(old: npt.NDArray[_T], new: npt.NDArray[_T], head: I32, at: I32) ->
 
 
 @njit
-def numbered(kind: U8, value: U64) -> tuple[I32, U8, U64]:
-    """A number for each different (kind, value): of each row, and by number the kind and the value.
-
-    Kind by kind: the values of one fit the processor's cache, those of all do not.
-    """
-    rows, n = np.zeros(256, np.int64), len(kind)
-    for i in range(n):
-        rows[kind[i]] += 1
-    ids, of_kind, of_value, count = np.empty(n, np.int32), np.empty(n, np.uint8), np.empty(n, np.uint64), 0
-    for k in range(256):
-        if not rows[k]:
-            continue
-        begin, bits = count, 10
-        slots = np.full(1 << bits, -1, np.int32)
-        for i in range(n):
-            if kind[i] != k:
-                continue
-            v = value[i]
-            at = _spot(v, bits)
-            while slots[at] >= 0 and of_value[slots[at]] != v:
-                at = (at + 1) & (len(slots) - 1)
-            if slots[at] < 0:
-                slots[at] = count
-                of_kind[count], of_value[count] = k, v
-                count += 1
-            ids[i] = slots[at]
-            if 2 * (count - begin) > len(slots):
-                bits += 1
-                slots = np.full(1 << bits, -1, np.int32)
-                for c in range(begin, count):
-                    at = _spot(of_value[c], bits)
-                    while slots[at] >= 0:
-                        at = (at + 1) & (len(slots) - 1)
-                    slots[at] = c
-    return ids, of_kind[:count].copy(), of_value[:count].copy()
-
-
-@njit
-def _spot(value: np.uint64, bits: int) -> np.int64:
-    return np.int64((value * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits))
-
-
-@njit
 def followed(ids: I32, key_of: I32, account: I32) -> tuple[I32, I32, I32]:
     """Rows whose number has a key (not -1), in order: account, key, row."""
     # room for all: pages that nobody writes take no memory, and counting first was half of the time
     n = len(ids)
     whose, key, row = np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.int32)
     at = 0
-    for i in range(len(ids)):
+    for i in range(n):
+        # written in any case, and over again by the next: which of them have none no branch can foresee
         k = key_of[ids[i]]
-        if k >= 0:
-            whose[at], key[at], row[at] = account[i], k, i
-            at += 1
+        whose[at], key[at], row[at] = account[i], k, i
+        at += k >= 0
     return whose[:at], key[:at], row[:at]
 
 
@@ -269,4 +226,3 @@ def _warm() -> None:
     merged(one, [one.with_columns(account=pl.lit(1, pl.UInt32))])
     row = np.zeros(1, np.int32)
     followed(sealed(row), row, sealed(row))
-    numbered(sealed(np.zeros(1, np.uint8)), sealed(np.zeros(1, np.uint64)))

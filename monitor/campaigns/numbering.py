@@ -14,7 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from monitor.campaigns.kernels import I32, U8, U64, table_bits
-from monitor.campaigns.links import Splice, numbered
+from monitor.campaigns.links import Splice
 from monitor.jit import njit, sealed, warmup
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -34,7 +34,7 @@ class Numbers:
     @classmethod
     def of(cls, links: pl.DataFrame) -> Numbers:
         """Of a table, from nothing."""
-        return cls(*numbered(sealed(links["kind"].to_numpy()), sealed(links["value"].to_numpy())))
+        return cls(*_numbered(sealed(links["kind"].to_numpy()), sealed(links["value"].to_numpy())))
 
     def after(self, how: Splice, links: pl.DataFrame) -> Numbers:
         """Of the table that ``how`` made of the one that this is of, ``links``."""
@@ -55,6 +55,49 @@ def _further(kind: U8, value: U64, new_kind: U8, new_value: U64) -> tuple[I32, U
     """Numbers of further rows; kind and value by number, with those that are new at the end."""
     ids, head = _looked_up(sealed(kind), sealed(value), new_kind, new_value, table_bits(len(kind) + len(new_kind)))
     return ids, np.concatenate([kind, new_kind[head]]), np.concatenate([value, new_value[head]])
+
+
+@njit
+def _numbered(kind: U8, value: U64) -> tuple[I32, U8, U64]:
+    """A number for each different (kind, value): of each row, and by number the kind and the value.
+
+    Kind by kind: the values of one fit the processor's cache, those of all do not.
+    """
+    rows, n = np.zeros(256, np.int64), len(kind)
+    for i in range(n):
+        rows[kind[i]] += 1
+    ids, of_kind, of_value, count = np.empty(n, np.int32), np.empty(n, np.uint8), np.empty(n, np.uint64), 0
+    for k in range(256):
+        if not rows[k]:
+            continue
+        begin, bits = count, 10
+        slots = np.full(1 << bits, -1, np.int32)
+        for i in range(n):
+            if kind[i] != k:
+                continue
+            v = value[i]
+            at = _spot(v, bits)
+            while slots[at] >= 0 and of_value[slots[at]] != v:
+                at = (at + 1) & (len(slots) - 1)
+            if slots[at] < 0:
+                slots[at] = count
+                of_kind[count], of_value[count] = k, v
+                count += 1
+            ids[i] = slots[at]
+            if 2 * (count - begin) > len(slots):
+                bits += 1
+                slots = np.full(1 << bits, -1, np.int32)
+                for c in range(begin, count):
+                    at = _spot(of_value[c], bits)
+                    while slots[at] >= 0:
+                        at = (at + 1) & (len(slots) - 1)
+                    slots[at] = c
+    return ids, of_kind[:count].copy(), of_value[:count].copy()
+
+
+@njit
+def _spot(value: np.uint64, bits: int) -> np.int64:
+    return np.int64((value * _MIX) >> np.uint64(64 - bits))
 
 
 @njit
@@ -95,3 +138,4 @@ def _looked_up(kind: U8, value: U64, new_kind: U8, new_value: U64, bits: int) ->
 def _warm() -> None:
     kind, value = np.zeros(1, np.uint8), np.zeros(1, np.uint64)
     _further(kind, value, sealed(kind), sealed(value))
+    _numbered(sealed(kind), sealed(value))

@@ -6,7 +6,7 @@ compiled loop folds them into panes and reads the windows, Polars derives the ca
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from monitor.arrays import Frozen
 from monitor.features import aggregates as agg
 from monitor.features import expressions, state
 from monitor.features.accounts import AccountTable
@@ -188,6 +189,15 @@ class FeatureEngine:
     def dump(self, partition: int, *, full: bool = True) -> bytes:
         """The partition's state; with ``full=False`` only what changed since the last dump of it."""
         return state.dump(self, partition, full=full)
+
+    def slices(self, partition: int, *, full: bool) -> Iterator[Frozen]:
+        """Copies of what is to be written, some accounts at a time, until about that many are left: of all the state
+        with ``full``, else of what changed. Batches may be processed in between: :meth:`freeze` ends it."""
+        return state.slices(self, partition, full=full)
+
+    def freeze(self, partition: int, *, full: bool) -> Frozen:
+        """A copy of what changed since the last dump or copy of it. ``full`` as :meth:`slices` was given it."""
+        return state.freeze(self, partition, full=full)
 
     def load(self, partition: int, blob: bytes) -> None:
         """Take a dump over; deltas are loaded in the order in which they were made, after a full one."""

@@ -1,20 +1,23 @@
-"""The features stage's state of one partition as a blob: all of it, or what changed since the last time.
+"""The features stage's state of one partition as blobs: all of it, or what changed since the last time.
 
 Account rows and panes carry the subject's name by index, so that a replica with other slot numbers can take
-them over. A later blob overrides an earlier one row by row.
+them over. A later blob overrides an earlier one row by row. So what is large is copied some accounts at a time, with
+batches in between; the blob of what changed since makes all of them one state.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from monitor.arrays import StateUnreadable, pack, unpack
+from monitor.arrays import Frozen, StateUnreadable, pack, unpack
 from monitor.features.frozen import gather, sound, thaw
-from monitor.features.panes import Level, LevelView, find_or_begin, unlink
+from monitor.features.panes import NONE, Level, LevelView, find_or_begin, unlink
 from monitor.features.shapes import Accounts, Sums
 from monitor.features.windows import clear
 from monitor.jit import njit
@@ -27,36 +30,87 @@ _LEVELS = ("minute", "hour", "day")
 _PANE_FIELDS = ("time", "narrow", "wide", "bits", "hours")
 _FROZEN_FIELDS = ("account", "time", "length", "data")
 _RINGS = ("recent", "minhash")
+_ENTRY_FIELDS = ("keys", "values", "times")
 _SKIPPED = ("partition", "dirty")
+SLICE = 8_192
+"""Accounts that are copied at once: 20 MB, some 20 ms."""
 
 
 def dump(engine: FeatureEngine, partition: int, *, full: bool) -> bytes:
     """See :meth:`FeatureEngine.dump`."""
-    accounts = engine.accounts.arrays
+    if full:
+        _mark_all(engine, partition)
+    return freeze(engine, partition, full=full)()
+
+
+def slices(engine: FeatureEngine, partition: int, *, full: bool) -> Iterator[Frozen]:
+    """See :meth:`FeatureEngine.slices`."""
+    if full:
+        _mark_all(engine, partition)
+    return _slices(engine, partition)
+
+
+def _slices(engine: FeatureEngine, partition: int) -> Iterator[Frozen]:
+    passed = -1
+    while True:
+        slots = _changed(engine, partition)
+        slots = slots[slots > passed]
+        if len(slots) <= SLICE:
+            return
+        passed = int(slots[SLICE - 1])
+        yield _copied(engine, slots[:SLICE], {})
+
+
+def freeze(engine: FeatureEngine, partition: int, *, full: bool) -> Frozen:
+    """See :meth:`FeatureEngine.freeze`."""
+    tables = {
+        f"blob_{name}.{k}": v
+        for name, table in (("owner", engine.blobs.owner), ("conversation", engine.blobs.conversation))
+        for k, v in table.dump(partition, full=full).items()
+    }
+    return _copied(engine, _changed(engine, partition), tables)
+
+
+def _changed(engine: FeatureEngine, partition: int) -> npt.NDArray[np.int32]:
     slots = engine.accounts.of_partition(partition)
-    if not full:
-        slots = slots[accounts.dirty[slots] == 1]
+    changed: npt.NDArray[np.int32] = slots[engine.accounts.arrays.dirty[slots] == 1]
+    return changed
+
+
+def _mark_all(engine: FeatureEngine, partition: int) -> None:
+    """All of a partition is to be written."""
+    slots = engine.accounts.of_partition(partition)
+    engine.accounts.arrays.dirty[slots] = 1
+    for name in _LEVELS:
+        _mark_panes(slots, getattr(engine, name).arrays)
+
+
+def _copied(engine: FeatureEngine, slots: npt.NDArray[np.int32], tables: dict[str, npt.NDArray[Any]]) -> Frozen:
+    """A copy of what changed of these accounts; they are marked as written."""
+    accounts = engine.accounts.arrays
     arrays: dict[str, npt.NDArray[Any]] = {
-        f"account.{name}": getattr(accounts, name)[slots] for name in Accounts._fields if name not in _SKIPPED
+        f"account.{name}": getattr(accounts, name).take(slots, axis=0)
+        for name in Accounts._fields
+        if name not in _SKIPPED
     }
     accounts.dirty[slots] = 0
     for name in _RINGS:
         arrays.update({f"{name}.{f}": a for f, a in getattr(engine.accounts, name).dump(slots).items()})
-    # -1 for slots outside, so that panes of accounts that are not written are not either
-    index = np.full(engine.accounts.capacity, -1, np.int64)
-    index[slots] = np.arange(len(slots))
     for name in _LEVELS:
         level: Level = getattr(engine, name)
         panes = level.arrays
-        rows = _of_these(panes.slot[: level.size], index, None if full else panes.dirty)
-        arrays[f"{name}.account"] = index[panes.slot[rows]]
-        arrays.update({f"{name}.{f}": getattr(panes, f)[rows] for f in _PANE_FIELDS})
-        panes.dirty[rows] = 0
-        arrays.update({f"{name}.frozen.{f}": values for f, values in _frozen_of(level, index, full=full).items()})
-    for name, table in (("owner", engine.blobs.owner), ("conversation", engine.blobs.conversation)):
-        arrays.update({f"blob_{name}.{k}": v for k, v in table.dump(partition, full=full).items()})
-    subjects = [engine.accounts.name(s) for s in slots.tolist()]
-    return pack(KIND, VERSION, arrays, {"subjects": subjects, "models": engine.model_names()})
+        account, rows, frozen_account, frozen = _changed_panes(slots, panes)
+        arrays[f"{name}.account"] = account
+        arrays.update({f"{name}.{f}": getattr(panes, f).take(rows, axis=0) for f in _PANE_FIELDS})
+        lengths = panes.frozen_start[frozen + 1] - panes.frozen_start[frozen]
+        arrays |= {
+            f"{name}.frozen.account": frozen_account, f"{name}.frozen.time": panes.frozen_time[frozen],
+            f"{name}.frozen.length": lengths.astype(np.int32),
+            f"{name}.frozen.data": gather(frozen, panes.frozen_start, panes.frozen),
+        }  # fmt: skip
+    none = {f"blob_{t}.{k}": np.zeros(0, np.uint64) for t in ("owner", "conversation") for k in _ENTRY_FIELDS}
+    values = {"subjects": [engine.accounts.name(s) for s in slots.tolist()], "models": engine.model_names()}
+    return partial(pack, KIND, VERSION, arrays | none | tables, values)
 
 
 def load(engine: FeatureEngine, partition: int, blob: bytes) -> None:
@@ -81,7 +135,7 @@ def load(engine: FeatureEngine, partition: int, blob: bytes) -> None:
             _load_frozen(level, slots, {f: arrays[f"{name}.frozen.{f}"] for f in _FROZEN_FIELDS})
             _load_level(level, slots, {f: arrays[f"{name}.{f}"] for f in ("account", *_PANE_FIELDS)})
     for name, table in (("owner", engine.blobs.owner), ("conversation", engine.blobs.conversation)):
-        table.load(partition, {k: arrays[f"blob_{name}.{k}"] for k in ("keys", "values", "times")})
+        table.load(partition, {k: arrays[f"blob_{name}.{k}"] for k in _ENTRY_FIELDS})
 
 
 def drop(engine: FeatureEngine, partition: int) -> None:
@@ -94,29 +148,6 @@ def drop(engine: FeatureEngine, partition: int) -> None:
     engine.accounts.release(slots.tolist())
     engine.blobs.owner.drop(partition)
     engine.blobs.conversation.drop(partition)
-
-
-def _of_these(
-    slot: npt.NDArray[np.int32], index: npt.NDArray[np.int64], dirty: npt.NDArray[np.uint8] | None
-) -> npt.NDArray[np.int64]:
-    """Panes, by their ``slot``, of the accounts that ``index`` gives a number; of those only the ``dirty`` ones."""
-    mine = slot >= 0
-    mine[mine] = index[slot[mine]] >= 0
-    if dirty is not None:
-        mine &= dirty[: len(slot)] == 1
-    return np.flatnonzero(mine)
-
-
-def _frozen_of(level: Level, index: npt.NDArray[np.int64], *, full: bool) -> dict[str, npt.NDArray[Any]]:
-    """The frozen panes of the accounts that ``index`` gives a number, as they lie; they are marked as written."""
-    panes = level.arrays
-    rows = _of_these(panes.frozen_slot[: level.cold], index, None if full else panes.frozen_dirty)
-    panes.frozen_dirty[rows] = 0
-    lengths = np.diff(panes.frozen_start[: level.cold + 1])[rows]
-    return {
-        "account": index[panes.frozen_slot[rows]], "time": panes.frozen_time[rows],
-        "length": lengths.astype(np.int32), "data": gather(rows, panes.frozen_start, panes.frozen),
-    }  # fmt: skip
 
 
 def _nothing_is_over(level: Level) -> npt.NDArray[np.int64]:
@@ -147,6 +178,54 @@ def _load_level(level: Level, slots: npt.NDArray[np.int32], panes: dict[str, npt
         slots[panes["account"]], panes["time"], panes["narrow"], panes["wide"], panes["bits"], panes["hours"],
         level.size, level.arrays,
     )  # fmt: skip
+
+
+@njit
+def _mark_panes(slots: npt.NDArray[np.int32], level: LevelView) -> None:
+    for s in slots:
+        p = level.head[s] if s < len(level.head) else NONE
+        while p >= 0:
+            level.dirty[p] = 1
+            p = level.prev[p]
+        while p <= -2:
+            level.frozen_dirty[-2 - p] = 1
+            p = level.frozen_prev[-2 - p]
+
+
+@njit
+def _changed_panes(
+    slots: npt.NDArray[np.int32], level: LevelView
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Panes of these accounts that are to be written, which then they are: the number of the account among these and
+    the pane, time rising by account; the same of frozen ones."""
+    n, f = 0, 0
+    for s in slots:
+        p = level.head[s] if s < len(level.head) else NONE
+        while p >= 0:
+            n += level.dirty[p]
+            p = level.prev[p]
+        while p <= -2:
+            f += level.frozen_dirty[-2 - p]
+            p = level.frozen_prev[-2 - p]
+    account, rows = np.empty(n, np.int64), np.empty(n, np.int64)
+    frozen_account, frozen = np.empty(f, np.int64), np.empty(f, np.int64)
+    # from the end, as a chain leads from the last pane to the first
+    for a in range(len(slots) - 1, -1, -1):
+        s = slots[a]
+        p = level.head[s] if s < len(level.head) else NONE
+        while p >= 0:
+            if level.dirty[p]:
+                level.dirty[p] = 0
+                n -= 1
+                account[n], rows[n] = a, p
+            p = level.prev[p]
+        while p <= -2:
+            if level.frozen_dirty[-2 - p]:
+                level.frozen_dirty[-2 - p] = 0
+                f -= 1
+                frozen_account[f], frozen[f] = a, -2 - p
+            p = level.frozen_prev[-2 - p]
+    return account, rows, frozen_account, frozen
 
 
 @njit

@@ -165,13 +165,15 @@ def pipeline(broker: str, redis: str, folder: str, topic: str = "") -> dict[str,
         for s in m.samples
         if s.name.endswith("_sum") and s.value
     }
-    saves = p.observe.telemetry.checkpoint_seconds.collect()[0].samples
+    pauses = p.observe.telemetry.checkpoint_pause_seconds.collect()[0].samples
+    buckets = [(float(s.labels["le"]), s.value) for s in pauses if s.name.endswith("_bucket")]
     return {
         "records": counts.events, "seconds": round(seconds, 1), "per_s": round(counts.events / seconds),
         "cpu_us_a_record": round((time.process_time() - cpu) / counts.events * 1e6, 1), "rows": counts.rows,
         "rows_scored": counts.rows_scored, "accounts": len(p.features.accounts),
         "stage_share": {k: round(v / seconds, 3) for k, v in stages.items()},
-        "checkpoint_s": round(next(s.value for s in saves if s.name.endswith("_sum")), 2),
+        "checkpoint_s": round(next(s.value for s in pauses if s.name.endswith("_sum")), 2),
+        "checkpoint_pauses_up_to_s": next(le for le, n in buckets if n == buckets[-1][1]),
         "peak_rss_mb": round(peak_rss_mb()), "state_mb": round(p.features.nbytes / 1e6),
         "inactive_features": sorted(p.inactive().features), "rejects": counts.rejects, "late": counts.late,
     }  # fmt: skip
