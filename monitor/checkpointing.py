@@ -119,6 +119,7 @@ class Checkpointer:
     def begin(self, partition: int, next_offset: int, generation: int) -> None:
         """Copy the partition's state as of ``next_offset`` and have it written; :meth:`written` tells the outcome."""
         begun, self._begun = self._begin(partition), None
+        begun.copied += [self._thread.submit(some) for some in begun.slices]
         pipeline, full = self.pipeline, begun.full
         frozen: dict[str, Sequence[Frozen]] = {
             "ticks": [pipeline.ticks.freeze(partition, full=full)],

@@ -192,7 +192,8 @@ class FeatureEngine:
 
     def slices(self, partition: int, *, full: bool) -> Iterator[Frozen]:
         """Copies of what is to be written, some accounts at a time, until about that many are left: of all the state
-        with ``full``, else of what changed. Batches may be processed in between: :meth:`freeze` ends it."""
+        with ``full``, else of what changed. Batches may be processed in between; :meth:`freeze` ends it, once there
+        are no more."""
         return state.slices(self, partition, full=full)
 
     def freeze(self, partition: int, *, full: bool) -> Frozen:

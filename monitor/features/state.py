@@ -39,26 +39,24 @@ SLICE = 8_192
 def dump(engine: FeatureEngine, partition: int, *, full: bool) -> bytes:
     """See :meth:`FeatureEngine.dump`."""
     if full:
-        _mark_all(engine, partition)
+        _mark(engine, engine.accounts.of_partition(partition))
     return freeze(engine, partition, full=full)()
 
 
 def slices(engine: FeatureEngine, partition: int, *, full: bool) -> Iterator[Frozen]:
     """See :meth:`FeatureEngine.slices`."""
-    if full:
-        _mark_all(engine, partition)
-    return _slices(engine, partition)
-
-
-def _slices(engine: FeatureEngine, partition: int) -> Iterator[Frozen]:
     passed = -1
     while True:
-        slots = _changed(engine, partition)
+        # looked up anew: accounts come and go while batches are processed, and those that come have changed
+        slots = engine.accounts.of_partition(partition) if full else _changed(engine, partition)
         slots = slots[slots > passed]
+        some = slots[:SLICE]
+        if full:
+            _mark(engine, some)
         if len(slots) <= SLICE:
             return
-        passed = int(slots[SLICE - 1])
-        yield _copied(engine, slots[:SLICE], {})
+        passed = int(some[-1])
+        yield _copied(engine, some, {})
 
 
 def freeze(engine: FeatureEngine, partition: int, *, full: bool) -> Frozen:
@@ -77,9 +75,8 @@ def _changed(engine: FeatureEngine, partition: int) -> npt.NDArray[np.int32]:
     return changed
 
 
-def _mark_all(engine: FeatureEngine, partition: int) -> None:
-    """All of a partition is to be written."""
-    slots = engine.accounts.of_partition(partition)
+def _mark(engine: FeatureEngine, slots: npt.NDArray[np.int32]) -> None:
+    """All of these accounts is to be written."""
     engine.accounts.arrays.dirty[slots] = 1
     for name in _LEVELS:
         _mark_panes(slots, getattr(engine, name).arrays)
