@@ -15,6 +15,8 @@ import numpy.typing as npt
 PADDING: Final = 64
 """Readable bytes after the last message: kernels load eight bytes at a time, and compare a name at a time."""
 
+_NOTHING: Final = np.zeros(0, np.uint8)
+
 
 class Messages(Sequence[bytes | None]):
     """``data`` (uint8) holds the messages end to end and :data:`PADDING` bytes; ``at`` (int64, n + 1) where each begins
@@ -39,6 +41,10 @@ class Messages(Sequence[bytes | None]):
         data = np.frombuffer(bytearray().join([*held, bytes(PADDING)]), np.uint8)
         return cls(data, at, np.fromiter((value is None for value in values), np.bool_, len(held)))
 
+    def forget(self) -> None:
+        """Give the bytes back; how many there were stays known. Reading a message raises ValueError from then on."""
+        self.data = _NOTHING
+
     @property
     def nbytes(self) -> int:
         """Bytes of all messages."""
@@ -54,15 +60,29 @@ class Messages(Sequence[bytes | None]):
     def __getitem__(self, index: int | slice) -> bytes | list[bytes | None] | None:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
+        data = self._held()
         i = index + len(self) if index < 0 else index
         if not 0 <= i < len(self):
             raise IndexError(index)
         if self.missing is not None and self.missing[i]:
             return None
-        return self.data[self.at[i] : self.at[i + 1]].tobytes()
+        return data[self.at[i] : self.at[i + 1]].tobytes()
 
     def __iter__(self) -> Iterator[bytes | None]:
-        whole, at = self.data.data, self.at.tolist()
+        whole, at = self._held().data, self.at.tolist()
         missing = None if self.missing is None or not self.missing.any() else self.missing.tolist()
         for i in range(len(at) - 1):
             yield None if missing is not None and missing[i] else bytes(whole[at[i] : at[i + 1]])
+
+    def _held(self) -> npt.NDArray[np.uint8]:
+        if self.data is _NOTHING:
+            raise ValueError("the bytes of these messages were given back when they had been decoded")
+        return self.data
+
+
+def take(values: Sequence[bytes | None], rows: npt.NDArray[np.int64]) -> Sequence[bytes | None]:
+    """The messages at ``rows``; of ones whose bytes were given back, their lengths."""
+    if isinstance(values, Messages) and values.data is _NOTHING:
+        sizes = np.diff(values.at)[rows]
+        return Messages(_NOTHING, np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)]))
+    return [values[i] for i in rows.tolist()]

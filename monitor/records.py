@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from monitor.messages import Messages
+from monitor.messages import Messages, take
 
 Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
@@ -58,10 +58,15 @@ class RawBatch:
         values = self.values
         return values.nbytes if isinstance(values, Messages) else sum(map(len, filter(None, values)))
 
+    def forget(self) -> None:
+        """Give the bytes of the values back, where they lie together: what is known of the records stays."""
+        if isinstance(self.values, Messages):
+            self.values.forget()
+
     def take(self, rows: Int64Array, next_offsets: Mapping[int, int]) -> RawBatch:
         """The records at ``rows``, with other ``next_offsets``."""
         return replace(
-            self, values=[self.values[i] for i in rows.tolist()], partition=self.partition[rows],
+            self, values=take(self.values, rows), partition=self.partition[rows],
             offset=self.offset[rows], timestamp_ms=self.timestamp_ms[rows], next_offsets=next_offsets,
         )  # fmt: skip
 

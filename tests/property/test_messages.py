@@ -39,6 +39,22 @@ def test_a_batch_takes_rows_of_either(given_values: list[bytes | None], data: st
     assert batches[0].nbytes == batches[1].nbytes
 
 
+@given(values, st.data())
+def test_what_was_given_back_has_lengths_and_nothing_else(
+    given_values: list[bytes | None], data: st.DataObject
+) -> None:
+    n = len(given_values)
+    rows = np.array(data.draw(st.lists(st.integers(0, n - 1), max_size=8)) if n else [], np.int64)
+    made = Messages.of(given_values)
+    batch = RawBatch(made, np.zeros(n, np.int32), np.arange(n), np.zeros(n, np.int64), {0: n})
+    size, sizes = batch.nbytes, sum(len(given_values[i] or b"") for i in rows.tolist())
+    batch.forget()
+    assert (len(batch), batch.nbytes, batch.take(rows, {}).nbytes) == (n, size, sizes)
+    for read in (list, lambda m: m[0] if n else list(m)):
+        with pytest.raises(ValueError, match="given back"):
+            read(made)
+
+
 def test_kept_cells_say_nothing_of_the_batch_before() -> None:
     """The room for cells is used again: what an earlier record had must not appear in a later one without it."""
     head = b'{"ts":1750000000,"request_id":"%d","account_id":"a","model":"m","status":200'
