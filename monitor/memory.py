@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Final
 
 _SETTINGS: Final = {
-    "MALLOC_ARENA_MAX": (-8, 2), "MALLOC_MMAP_THRESHOLD_": (-3, 4 << 20), "MALLOC_TRIM_THRESHOLD_": (-1, 32 << 20),
+    "MALLOC_ARENA_MAX": (-8, 2), "MALLOC_MMAP_THRESHOLD_": (-3, 1 << 20), "MALLOC_TRIM_THRESHOLD_": (-1, 32 << 20),
 }  # fmt: skip
 """mallopt(3), by the variable that says otherwise: arenas; bytes from which an array is memory of its own, which goes
 back when it is freed; free bytes at the end of the heap that go back."""
