@@ -5,7 +5,7 @@ state and offsets are written together, then the offsets are committed to Kafka.
 starts from the last checkpoint, reads the same records again and makes the same alerts. State is copied with its
 offset between two batches, some of it each turn, and written by a thread while the loop goes on.
 
-Batches are decoded and sketched in a thread while the loop takes in the ones before and polls the next: neither of
+A batch is decoded and sketched in a thread while the loop takes in the one before it and polls the next: neither of
 those steps keeps state. Campaign steps are worked in a second thread beside the batch that follows, and waited for
 before anything reads or writes their state; a batch's links are collected beside its features, and waited for too.
 Everything else happens on the loop's own thread, batch after batch.
@@ -160,7 +160,7 @@ class Runner:
         self._measure(time.monotonic())
 
     def settle(self) -> None:
-        """Take in the batches and the campaign steps that are under way: before partitions come or go, and the end."""
+        """Take in what is in preparation and the campaign steps that are under way: before partitions come or go, and the end."""
         while self._ahead.busy:
             self._take_in(self._ahead.result())
         self._settle_campaigns()

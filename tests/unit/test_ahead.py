@@ -49,7 +49,7 @@ def test_partitions_that_are_gone_are_left_out() -> None:
     first, second = itertools.islice(batches(), 2)
     gone = int(first.partition[0])
     p = spine.pipeline()
-    with Ahead() as ahead:
+    with Ahead(2) as ahead:
         ahead.leave_out([gone])  # nothing is in preparation: this concerns nobody
         assert ahead.swap(p, first) is None
         assert ahead.busy
