@@ -57,7 +57,8 @@ def _encoded(
         shape = [int(n) for n in array.shape]
         yield encode(name) + b"\x93" + encode(array.dtype.str) + encode(shape) + b"\xc6" + len(flat).to_bytes(4, "big")
         yield flat.data
-    yield encode("values") + encode(values)
+    yield encode("values")
+    yield encode(values)
 
 
 def unpack(kind: str, version: int, blob: bytes) -> tuple[dict[str, npt.NDArray[Any]], Any]:

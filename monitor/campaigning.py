@@ -12,6 +12,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from monitor.alerts.campaigns import CampaignAlerts, Judged
@@ -23,7 +25,7 @@ from monitor.records import Alert
 from monitor.rules import Evaluation, HoldState, RuleSet, changes
 from monitor.store.links import KEPT_NOTES, LinkStore, MemoryLinkStore, Packed, bytes_of
 
-KIND, VERSION = "campaigning", 1
+KIND, VERSION = "campaigning", 2
 LEADER = 0
 """The partition whose owner works the steps."""
 RECENT_STEPS = 12
@@ -241,17 +243,17 @@ class Campaigns:
             finally:
                 self.being_read &= not due
             snapshot = self._snapshot if partition == LEADER else b""
-            return pack(KIND, VERSION, {}, {"open": opened(), "mark": mark, "campaigns": snapshot})
+            return pack(KIND, VERSION, _as_arrays(open=opened(), campaigns=snapshot), {"mark": mark})
 
         return packed
 
     def load(self, partition: int, blob: bytes) -> None:
         """Take a partition over. Raises StateUnreadable."""
-        _, values = unpack(KIND, VERSION, blob)
-        self.collector.load(partition, values["open"])
+        parts, values = unpack(KIND, VERSION, blob)
+        self.collector.load(partition, parts["open"].tobytes())
         self._marks[partition] = values["mark"]
-        if values["campaigns"]:
-            self._load(values["campaigns"])
+        if len(parts["campaigns"]):
+            self._load(parts["campaigns"].tobytes())
 
     def drop(self, partition: int) -> None:
         """Forget a partition; its blobs that wait are its next owner's to make again."""
@@ -276,17 +278,20 @@ class Campaigns:
         return self.next_step >= 0 and old and not self._said
 
     def _dump(self) -> bytes:
-        values = {
-            "stage": self.stage.dump(), "alerts": self.alerts.dump(), "hold": self.hold.dump(0),
-            "next_step": self.next_step, "taken": {str(p): s for p, s in self.taken.items()},
-        }  # fmt: skip
-        return pack(KIND, VERSION, {}, values)
+        parts = _as_arrays(stage=self.stage.dump(), alerts=self.alerts.dump(), hold=self.hold.dump(0))
+        taken = {str(p): s for p, s in self.taken.items()}
+        return pack(KIND, VERSION, parts, {"next_step": self.next_step, "taken": taken})
 
     def _load(self, blob: bytes) -> None:
-        _, values = unpack(KIND, VERSION, blob)
-        self.stage.load(values["stage"])
-        self.alerts.load(values["alerts"])
-        self.hold.load(0, values["hold"])
+        parts, values = unpack(KIND, VERSION, blob)
+        self.stage.load(parts.pop("stage").tobytes())
+        self.alerts.load(parts["alerts"].tobytes())
+        self.hold.load(0, parts["hold"].tobytes())
         self.next_step = values["next_step"]
         self.taken = {int(p): s for p, s in values["taken"].items()}
         self._snapshot, self._snapped = blob, self.next_step - 1
+
+
+def _as_arrays(**blobs: bytes) -> dict[str, npt.NDArray[np.uint8]]:
+    """Blobs within a blob as arrays of bytes, which are packed as they lie: among the values each was copied twice."""
+    return {name: np.frombuffer(blob or bytearray(), np.uint8) for name, blob in blobs.items()}

@@ -160,7 +160,7 @@ class Runner:
         self._measure(time.monotonic())
 
     def settle(self) -> None:
-        """Take in what is in preparation and the campaign steps that are under way: before partitions come or go, and the end."""
+        """Take in the batch and the campaign steps that are under way: before partitions come or go, and the end."""
         while self._ahead.busy:
             self._take_in(self._ahead.result())
         self._settle_campaigns()
