@@ -103,6 +103,11 @@ class Checkpointer:
         copied = self._begun.copied if self._begun is not None else ()
         return all(work.done() for work in (*copied, *(work for _, _, work in self._writing)))
 
+    def wait(self) -> None:
+        """Until :attr:`idle`. What came of it is for :meth:`written` to tell."""
+        copied = self._begun.copied if self._begun is not None else ()
+        wait((*copied, *(work for _, _, work in self._writing)))
+
     @property
     def writing(self) -> bool:
         """Whether :meth:`written` has something to tell yet."""
@@ -150,7 +155,7 @@ class Checkpointer:
     def save(self, partition: int, next_offset: int, generation: int) -> None:
         """Write the partition's state as of ``next_offset``, and wait. Raises Fenced, or the store's error."""
         while self.copy_some(partition):
-            pass
+            self.wait()
         self.begin(partition, next_offset, generation)
         for written in self.written(wait_for_all=True):
             if written.error is not None:

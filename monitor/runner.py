@@ -120,6 +120,7 @@ class Runner:
                     self.settle()
                     self._deliver(self.pipeline.finish().alerts)
                     self._publish_campaigns()
+                    self._take_written(wait=True)  # no step begins while a snapshot is read, and these are the last
                     self._begin_campaigns()
                     break
             self.settle()
@@ -285,12 +286,16 @@ class Runner:
         self._patiently(self.sink.flush)
         self._patiently(self.dead_letters.flush)
         self.step("flushed")
+        # All at once, copies would pile up: 200 MB with 66,000 accounts.
+        wait = self.checkpoints.wait if seconds == math.inf else lambda: None
         began = time.monotonic()
         while waiting and time.monotonic() - began < seconds:
             if waiting[0] in offsets:
                 if self.checkpoints.copy_some(waiting[0]):
+                    wait()
                     continue
                 self.checkpoints.begin(waiting[0], offsets[waiting[0]], self.source.generation)
+                wait()
             del waiting[0]
 
     def _take_written(self, *, wait: bool = False) -> bool:
