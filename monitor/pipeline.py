@@ -331,7 +331,7 @@ class Pipeline:
     def _campaigners(self, partition: int, epoch: int) -> set[str]:
         """Accounts of a partition that were suspected of a campaign one epoch ago: what was known later, members that
         are behind may not have heard yet, and all must learn from the same rows."""
-        heard = self.campaigns.suspects((epoch - 1) * self.epoch_ms)
+        heard = self.campaigns.suspects((epoch - 1) * self.epoch_ms, partition)
         if heard is not None:
             at_ms, accounts = heard
             here = self.features.accounts

@@ -13,8 +13,9 @@ from typing import Protocol
 
 Place = tuple[int, int]
 """(step, partition)."""
-KEPT_NOTES = 300
-"""Notes that are kept, the newest: two days where each step of ten minutes changes who is suspected."""
+KEPT_NOTES = 64
+"""Notes that are kept, the newest: ten hours where each step of ten minutes changes who is suspected. A partition that
+is further behind goes by what its checkpoint says."""
 
 
 class Encodes(Protocol):

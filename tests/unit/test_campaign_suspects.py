@@ -117,7 +117,7 @@ def test_a_known_campaign_moves_no_quantile_and_an_unknown_one_does(monkeypatch:
     assert any(q is not None for q in quantiles(clean))
     assert quantiles(known) == quantiles(clean)
     # the planted defect: what the leader found does not come back
-    monkeypatch.setattr(Campaigns, "suspects", lambda self, by_ms: None)
+    monkeypatch.setattr(Campaigns, "suspects", lambda self, by_ms, partition=None: None)
     poisoned = pipeline()
     fed(poisoned, batches(campaign=True))
     assert quantiles(poisoned) != quantiles(clean)
@@ -127,14 +127,35 @@ def test_one_is_heard_an_epoch_later_by_every_member_and_never_before() -> None:
     p = pipeline()
     alerts = fed(p, batches(campaign=True))
     first = min(a.revised_at for a in alerts if a.kind == "campaign" and a.severity in ("medium", "high")) * 1_000
-    other = pipeline().campaigns
-    other.store = p.campaigns.store
-    other.hear()
+    other, third = pipeline().campaigns, pipeline().campaigns
+    for member in (other, third):
+        member.store = p.campaigns.store
+        member.hear()
     assert other.suspects(round(first) - 1) is None
     heard = other.suspects(round(first))
     assert heard is not None
-    assert heard == p.campaigns.suspects(round(first))
+    assert heard == third.suspects(round(first))
     assert set(heard[1]) <= CAMPAIGN
+
+
+def test_what_nobody_will_ask_for_is_let_go() -> None:
+    """And a partition that is taken over, which may be behind, hears all of it again."""
+    p = pipeline()
+    fed(p, batches(campaign=True))
+    campaigns, noted = p.campaigns, p.campaigns.store.notes(-1)
+    last = max(noted) + 3_600_000
+    campaigns.hear()
+    for partition in range(PARTITIONS):
+        assert campaigns.suspects(last, partition) == (max(noted), noted[max(noted)])
+    assert [*campaigns._heard] == [max(noted)]
+    campaigns.expect(PARTITIONS)
+    campaigns.hear()
+    assert campaigns._heard == noted
+    first = min(noted)
+    assert campaigns.suspects(first, PARTITIONS) == (first, noted[first])
+    for partition in range(PARTITIONS):
+        campaigns.suspects(last, partition)
+    assert campaigns._heard == noted, "one partition is behind"
 
 
 def test_a_restart_knows_what_was_heard_and_says_from_when(monkeypatch: pytest.MonkeyPatch) -> None:
