@@ -248,6 +248,7 @@ def feed(telemetry: Telemetry, rng: np.random.Generator, step: int) -> None:
         t.alerts_open.labels(severity).set(int(rng.integers(1, 9)))
     t.alerts.labels("rule-b", "low", "unknown", "shadow").inc()
     t.checkpointed(rng.random() / 10, n * 100, [0, 1])
+    t.checkpoint_pause_seconds.observe(rng.random() / 10)
     t.restore_seconds.observe(rng.random())
     t.rules_reloaded(True)
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 from campaign_rows import accounts, campaign, lone
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -138,6 +138,7 @@ def test_a_chain_hangs_on_its_alert() -> None:
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 
 
+@settings(deadline=None)
 @given(st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20))
 def test_a_value_has_one_canonical_text_whatever_file_it_went_through(value: Any) -> None:
     assert digest(json.loads(json.dumps(value, ensure_ascii=True))) == digest(value)
