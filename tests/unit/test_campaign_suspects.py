@@ -89,6 +89,7 @@ def pipeline() -> Pipeline:
     )  # fmt: skip
     with patch.object(wiring, "score_options", return_value=quick):
         made = wiring.pipeline(settings, keys=Keyring.from_seed(1), rules=wiring.load(settings))
+    made.unlearns_campaigns = True
     for partition in range(PARTITIONS):
         made.campaigns.expect(partition)
     return made
