@@ -6,58 +6,49 @@ Results come back in the order in which batches were given, one at a time: nothi
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Final
 
 import numpy as np
 
 from monitor.pipeline import Pipeline, Prepared
 from monitor.records import RawBatch
 
-DEPTH: Final = 1
-"""Batches in preparation beside the one that is taken in. Two held 25 MB more and read no faster (0.97, 0.95 and 1.05
-times as much, in turns)."""
-
 
 class Ahead:
-    """At most ``depth`` batches in preparation. Not thread-safe: whoever calls waits for what it began."""
+    """At most one batch in preparation. Not thread-safe: whoever calls waits for what it began."""
 
-    def __init__(self, depth: int = DEPTH) -> None:
+    def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prepare")
-        self._depth = depth
-        self._work: deque[tuple[Future[Prepared], set[int]]] = deque()
+        self._work: Future[Prepared] | None = None
+        self._gone: set[int] = set()
 
     @property
     def busy(self) -> bool:
         """Whether a batch is in preparation, or ready and not asked for yet."""
-        return bool(self._work)
+        return self._work is not None
 
     def swap(self, pipeline: Pipeline, batch: RawBatch) -> Prepared | None:
-        """Begin with ``batch``, and wait for the oldest where ``depth`` were begun before it; None where fewer were.
-
-        Raises what that one's preparation raised.
-        """
-        self._work.append((self._thread.submit(pipeline.prepare, batch), set()))
-        return self.result() if len(self._work) > self._depth else None
+        """Begin with ``batch``, and wait for the one before it. Raises what that one's preparation raised."""
+        before, gone = self._work, self._gone
+        self._work, self._gone = self._thread.submit(pipeline.prepare, batch), set()
+        return None if before is None else before.result().without(gone)
 
     def result(self) -> Prepared | None:
-        """Wait for the oldest batch in preparation; None where there is none."""
-        if not self._work:
-            return None
-        work, gone = self._work.popleft()
-        return work.result().without(gone)
+        """Wait for the batch in preparation; None where there is none."""
+        before, gone = self._work, self._gone
+        self._work, self._gone = None, set()
+        return None if before is None else before.result().without(gone)
 
     def leave_out(self, partitions: Collection[int]) -> None:
         """What is in preparation comes without these: another member reads them."""
-        for _, gone in self._work:
-            gone.update(partitions)
+        if self._work is not None:
+            self._gone.update(partitions)
 
     def forget(self) -> None:
         """Drop what is in preparation: its records will be read again."""
-        self._work.clear()
+        self._work = None
 
     def close(self) -> None:
         """End the thread."""

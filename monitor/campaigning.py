@@ -44,6 +44,8 @@ class Campaigns:
     step_ms: int
     store: LinkStore = field(default_factory=MemoryLinkStore)
     enabled: bool = True
+    leaves_out: bool = False
+    """Whether members hear who is suspected, and leave them out of what models learn from."""
     hold: HoldState = field(init=False)
     next_step: int = -1
     taken: dict[int, int] = field(default_factory=dict)
@@ -140,7 +142,8 @@ class Campaigns:
         for partition in self._told.keys() - marks.keys():
             self.store.idle(partition)
         self._told = marks
-        self.hear()
+        if self.leaves_out:
+            self.hear()
 
     def hear(self) -> None:
         """Read who is suspected of a campaign, as the member that works the steps noted it. May raise as the store."""
@@ -198,7 +201,8 @@ class Campaigns:
             for at_step, partition in late:
                 self.taken[partition] = max(self.taken.get(partition, -1), at_step)
             self.next_step = step + 1
-            self._note((step + 1) * self.step_ms)
+            if self.leaves_out:
+                self._note((step + 1) * self.step_ms)
         self._tell()
         alerts, self._said = self._said, []
         return alerts

@@ -100,16 +100,18 @@ class Drill:
 
     def lay(self, batch: RawBatch, source: Source) -> RawBatch:
         """The batch, and what the campaign has sent by the time where the traffic stands."""
-        if not len(batch):
-            return batch
         for partition, offset in zip(batch.partition.tolist(), batch.offset.tolist(), strict=True):
             self._offsets[partition] = offset
-        self._observe(batch, source)
+        if len(batch):
+            self._observe(batch, source)
+        # also while nothing comes: what was read last is judged only now
         if self._round is not None:
             late = self._round.due + self.grace_s
             # A stage that does not get there is no better than one that finds nothing: it gets as long again.
             if min(self.now, self.judged()) > late or self.now > late + self.plan.within_s:
                 self._close(None)
+        if not len(batch):
+            return batch
         if self._round is None and not self.over and self.profile.requests >= self.plan.study:
             if not self.now > self._next:
                 return batch

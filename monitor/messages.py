@@ -45,6 +45,14 @@ class Messages(Sequence[bytes | None]):
         """Give the bytes back; how many there were stays known. Reading a message raises ValueError from then on."""
         self.data = _NOTHING
 
+    def take(self, rows: npt.NDArray[np.int64]) -> Sequence[bytes | None]:
+        """The messages at ``rows``; of ones whose bytes were given back, their lengths."""
+        if self.data is not _NOTHING:
+            return [self[i] for i in rows.tolist()]
+        at = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum(np.diff(self.at)[rows], out=at[1:])
+        return Messages(_NOTHING, at)
+
     @property
     def nbytes(self) -> int:
         """Bytes of all messages."""
@@ -78,11 +86,3 @@ class Messages(Sequence[bytes | None]):
         if self.data is _NOTHING:
             raise ValueError("the bytes of these messages were given back when they had been decoded")
         return self.data
-
-
-def take(values: Sequence[bytes | None], rows: npt.NDArray[np.int64]) -> Sequence[bytes | None]:
-    """The messages at ``rows``; of ones whose bytes were given back, their lengths."""
-    if isinstance(values, Messages) and values.data is _NOTHING:
-        sizes = np.diff(values.at)[rows]
-        return Messages(_NOTHING, np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)]))
-    return [values[i] for i in rows.tolist()]

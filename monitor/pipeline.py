@@ -112,10 +112,6 @@ class Pipeline:
     known: Known = field(default_factory=Known)
     seen: Callable[[pl.DataFrame], None] | None = None
     """Told each frame of rows as the rules see it: whoever wants to keep them."""
-    unlearns_campaigns: bool = False
-    """Whether models leave out who is in a campaign. Off: a backlog is read an epoch a batch, campaign steps then come
-    too late by as much as polls happen to be cut, and a restart would not make the same alerts (of 961 revisions 8 were
-    others after ten kills)."""
     _epochs: dict[int, int] = field(default_factory=dict)
     _without: dict[int, tuple[int, list[str]]] = field(default_factory=dict)
     """By partition: what was last heard of suspects in campaigns (its event time), and those of its accounts."""
@@ -305,8 +301,9 @@ class Pipeline:
         """Rows that the classifier read; none where what is scored is no account, which a campaign's members are."""
         if not self.scorer.classifier.columns or self.decode_options.entity != "account":
             return []
-        read = scored.filter(pl.col(REQUEST_SET).is_not_null())
-        return [read.select("subject", "partition", "tick", *CLASSIFIER_COLUMNS)]
+        # not the other way round: the sets themselves are 1.5 KB a row
+        read = scored.select("subject", "partition", "tick", *CLASSIFIER_COLUMNS)
+        return [read.filter(scored[REQUEST_SET].is_not_null())]
 
     def _epochs_of(self, rows: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
         """The rows epoch by epoch: the only loop over time."""
@@ -335,7 +332,7 @@ class Pipeline:
     def _campaigners(self, partition: int, epoch: int) -> set[str]:
         """Accounts of a partition that were suspected of a campaign one epoch ago: what was known later, members that
         are behind may not have heard yet, and all must learn from the same rows."""
-        if not self.unlearns_campaigns:
+        if not self.campaigns.leaves_out:
             return set()
         heard = self.campaigns.suspects((epoch - 1) * self.epoch_ms, partition)
         if heard is not None:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from monitor.messages import Messages, take
+from monitor.messages import Messages
 
 Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
@@ -65,8 +65,10 @@ class RawBatch:
 
     def take(self, rows: Int64Array, next_offsets: Mapping[int, int]) -> RawBatch:
         """The records at ``rows``, with other ``next_offsets``."""
+        values = self.values
         return replace(
-            self, values=take(self.values, rows), partition=self.partition[rows],
+            self, values=values.take(rows) if isinstance(values, Messages) else [values[i] for i in rows.tolist()],
+            partition=self.partition[rows],
             offset=self.offset[rows], timestamp_ms=self.timestamp_ms[rows], next_offsets=next_offsets,
         )  # fmt: skip
 

@@ -162,8 +162,7 @@ class Runner:
 
     def settle(self) -> None:
         """Take in the batch and the campaign steps that are under way: before partitions come or go, and the end."""
-        while self._ahead.busy:
-            self._take_in(self._ahead.result())
+        self._take_in(self._ahead.result())
         self._settle_campaigns()
 
     def _settle_campaigns(self) -> None:

@@ -198,6 +198,7 @@ def campaigns(settings: Settings, rules: RuleSet, options: AlertOptions) -> Camp
         alerts=CampaignAlerts(rules.policy, rules.rules, options, step_ms, {r: s for r, (s, _) in RANKED.items()}),
         step_ms=step_ms,
         enabled=c.enabled,
+        leaves_out=c.leave_out_of_learning,
     )
 
 

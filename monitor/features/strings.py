@@ -25,12 +25,17 @@ def _hashed(value: str) -> int:
     return int.from_bytes(hashlib.blake2b(value.encode(), digest_size=8).digest(), "little") or 1
 
 
-def fixed_bytes(values: pl.Series, width: int) -> npt.NDArray[np.uint8]:
-    """UTF-8 of each string in ``width`` bytes, zero-filled; all zeros for a longer one (half an id is no id)."""
+def utf8(values: pl.Series) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+    """Where each string begins and the last one ends, int64 [n + 1], and the bytes of all. Null is empty."""
     arrow = values.fill_null("").to_arrow(compat_level=pl.CompatLevel.oldest())
     _, offsets, data = arrow.buffers()
     starts = np.frombuffer(offsets, np.int64)[arrow.offset : arrow.offset + len(values) + 1]
-    raw = np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(1, np.uint8)
+    return starts, np.frombuffer(data if data is not None and data.size else b"\0", np.uint8)
+
+
+def fixed_bytes(values: pl.Series, width: int) -> npt.NDArray[np.uint8]:
+    """UTF-8 of each string in ``width`` bytes, zero-filled; all zeros for a longer one (half an id is no id)."""
+    starts, raw = utf8(values)
     out = np.zeros((len(values), width), np.uint8)
     _copy_fixed(starts, raw, out)
     return out

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from monitor.features.strings import utf8
 from monitor.jit import njit, sealed
 from monitor.siphash import sip_bytes
 
@@ -39,10 +40,7 @@ class Subjects:
 
     def prints(self, subjects: pl.Series, partitions: I32) -> U64:
         """What the table knows each subject by: uint64 [subjects, 2]."""
-        arrow = subjects.fill_null("").to_arrow(compat_level=pl.CompatLevel.oldest())
-        _, offsets, data = arrow.buffers()
-        at = np.frombuffer(offsets, np.int64)[arrow.offset : arrow.offset + len(subjects) + 1]
-        raw = np.frombuffer(data, np.uint8) if data is not None and data.size else np.frombuffer(b"\0", np.uint8)
+        at, raw = utf8(subjects)
         out = np.empty((len(subjects), 2), np.uint64)
         prints_of(raw, at, sealed(partitions), self._key, out)
         return out

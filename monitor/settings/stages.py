@@ -239,6 +239,11 @@ class CampaignsSettings(Section):
         default=8.0, ge=0, le=64, description="Surprise of an edge beyond the number of pairs looked at: 8 bits are "
         "one edge by chance in 256 rebuilds."
     )  # fmt: skip
+    leave_out_of_learning: bool = Field(
+        default=False,
+        description="Whether models learn nothing from accounts that are suspected of a campaign, from the next epoch "
+        "on. Amid a backlog a restart then makes other alerts: for a service that keeps up.",
+    )
     least_tenants: int = Field(default=3, ge=2, le=1_000, description="Unrelated tenants that make a candidate.")
     shipped_calibration: bool = Field(
         default=True, description="Groups of simulated honest traffic stand in until the log has 300 of its own; "

@@ -12,7 +12,7 @@ from kafka import TopicPartition
 from monitor.records import RawBatch
 from monitor.settings import KafkaSettings
 from monitor.source.kafka_client import reader
-from monitor.source.kafka_unpack import Chunk, messages_of
+from monitor.source.kafka_unpack import Chunk, messages_of, spans_of
 
 _MS = 10_000
 
@@ -21,9 +21,9 @@ def to_batch(polled: Mapping[int, Sequence[Chunk]], moved: Mapping[int, int]) ->
     """Columns from chunks of records: nothing is done record by record but by a kernel."""
     chunks = [chunk for of_partition in polled.values() for chunk in of_partition]
     sizes = [sum(map(len, of_partition)) for of_partition in polled.values()]
-    spans = np.concatenate([np.empty((0, 4), np.int64), *(chunk.spans for chunk in chunks)])
+    spans = spans_of(chunks)
     return RawBatch(
-        values=messages_of(chunks),
+        values=messages_of(chunks, spans),
         partition=np.repeat(np.array(list(polled), np.int32), sizes),
         offset=np.ascontiguousarray(spans[:, 0]),
         timestamp_ms=np.ascontiguousarray(spans[:, 1]),

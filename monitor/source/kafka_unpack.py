@@ -144,13 +144,16 @@ def find_records(data: U8, at: int, spans: I64) -> bool:
     return at == len(data)
 
 
-def messages_of(chunks: Sequence[Chunk]) -> Messages:
-    """The values of all records, copied into one array."""
-    spans = [chunk.spans for chunk in chunks]
-    whole = spans[0] if len(spans) == 1 else np.concatenate(spans) if spans else np.empty((0, 4), np.int64)
-    missing = whole[:, 3] < 0
-    at = np.zeros(len(whole) + 1, np.int64)
-    np.cumsum(np.where(missing, 0, whole[:, 3] - whole[:, 2]), out=at[1:])
+def spans_of(chunks: Sequence[Chunk]) -> I64:
+    """The spans of all records."""
+    return np.concatenate([np.empty((0, 4), np.int64), *(chunk.spans for chunk in chunks)])
+
+
+def messages_of(chunks: Sequence[Chunk], spans: I64) -> Messages:
+    """The values of all records, copied into one array. ``spans``: :func:`spans_of` the chunks."""
+    missing = spans[:, 3] < 0
+    at = np.zeros(len(spans) + 1, np.int64)
+    np.cumsum(np.where(missing, 0, spans[:, 3] - spans[:, 2]), out=at[1:])
     data = np.empty(int(at[-1]) + PADDING, np.uint8)
     data[at[-1] :] = 0
     done = 0
@@ -294,4 +297,4 @@ def warm_unpack() -> None:
     data = np.frombuffer(bytearray((12, 0, 0, 0, 1, 1, 0)), np.uint8)
     spans = np.empty((1, 4), np.int64)
     assert find_records(data, 0, spans), "a record without anything is a record"
-    assert list(messages_of([Chunk(data, spans, 0)])) == [None]
+    assert list(messages_of([Chunk(data, spans, 0)], spans)) == [None]

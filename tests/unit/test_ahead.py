@@ -1,11 +1,10 @@
-"""Batches ahead change nothing of what comes out, and leaves out what another member has."""
+"""One batch ahead changes nothing of what comes out, and leaves out what another member has."""
 
 from __future__ import annotations
 
 import itertools
 
 import numpy as np
-import pytest
 import spine
 
 from monitor.ahead import Ahead
@@ -18,29 +17,24 @@ def batches(size: int = 500) -> list[RawBatch]:
     return [spine.batch(records[i : i + size]) for i in range(0, len(records), size)]
 
 
-@pytest.mark.parametrize("depth", [1, 2, 3])
-def test_the_alerts_are_those_of_one_batch_after_the_other(depth: int) -> None:
+def test_the_alerts_are_those_of_one_batch_after_the_other() -> None:
     polled = batches()
     assert len(polled) > 3
     plain, overlapped = spine.pipeline(), spine.pipeline()
     expected = [a for b in polled for a in plain.process(b).alerts] + plain.finish().alerts
     made: list[Alert] = []
-    taken: list[RawBatch] = []
-
-    def take(prepared: Prepared | None) -> None:
-        if prepared is not None:
-            taken.append(prepared.batch)
-            made.extend(overlapped.take(prepared).alerts)
-
-    with Ahead(depth) as ahead:
-        for i, b in enumerate(polled):
-            take(ahead.swap(overlapped, b))
-            assert len(taken) == max(0, i + 1 - depth)
-        while ahead.busy:
-            take(ahead.result())
+    with Ahead() as ahead:
+        prepared: list[Prepared | None] = []
+        for b in polled:
+            prepared.append(ahead.swap(overlapped, b))
+            if prepared[-1] is not None:
+                made += overlapped.take(prepared[-1]).alerts
+        last = ahead.result()
+        assert last is not None
+        made += overlapped.take(last).alerts + overlapped.finish().alerts
         assert ahead.result() is None
-    made += overlapped.finish().alerts
-    assert taken == polled
+    assert prepared[0] is None
+    assert [p.batch for p in (*prepared[1:], last) if p is not None] == polled
     assert spine.told(made) == spine.told(expected)
     assert expected
 
@@ -49,13 +43,12 @@ def test_partitions_that_are_gone_are_left_out() -> None:
     first, second = itertools.islice(batches(), 2)
     gone = int(first.partition[0])
     p = spine.pipeline()
-    with Ahead(2) as ahead:
+    with Ahead() as ahead:
         ahead.leave_out([gone])  # nothing is in preparation: this concerns nobody
         assert ahead.swap(p, first) is None
         assert ahead.busy
         ahead.leave_out([gone])
-        assert ahead.swap(p, second) is None
-        without = ahead.result()
+        without = ahead.swap(p, second)
         after = ahead.result()
     assert without is not None
     assert after is not None

@@ -81,7 +81,7 @@ def batches(campaign: bool, hours: float = 0.5) -> Iterator[RawBatch]:
 
 
 def pipeline() -> Pipeline:
-    settings = Settings()
+    settings = Settings.model_validate({"campaigns": {"leave_out_of_learning": True}})
     quick = replace(
         wiring.score_options(settings),
         anomaly=AnomalyOptions(window=20, quarantine_h=3.0, learn_epochs=2, calibration_min=20, warm_rows=64,
@@ -89,7 +89,6 @@ def pipeline() -> Pipeline:
     )  # fmt: skip
     with patch.object(wiring, "score_options", return_value=quick):
         made = wiring.pipeline(settings, keys=Keyring.from_seed(1), rules=wiring.load(settings))
-    made.unlearns_campaigns = True
     for partition in range(PARTITIONS):
         made.campaigns.expect(partition)
     return made

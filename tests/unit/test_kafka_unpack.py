@@ -38,7 +38,7 @@ def written(records, codec=0, magic=2, first=0):
 def each(chunks):
     """Offset, timestamp and value of each record; the times of one chunk are of one kind."""
     for chunk in chunks:
-        values = messages_of([chunk])
+        values = messages_of([chunk], chunk.spans)
         for (offset, stamp, _, _), value in zip(chunk.spans.tolist(), values, strict=True):
             yield offset, None if stamp == -1 else stamp, value
 
