@@ -323,6 +323,8 @@ REJECT_REASONS: Mapping[str, Reason] = {
 """Closed list; the order is that in which a record is checked."""
 
 HYPOTHESES = ("distillation", "resale", "account_farm", "stolen_key", "evaluation", "automation", "unknown")
+CLASSIFIED = HYPOTHESES[:5]
+"""Those that the classifier tells apart, in the order of its outputs."""
 SEVERITIES = ("info", "low", "medium", "high", "critical")
 ALERT_STATES = ("open", "merged", "withdrawn", "closed")
 ALERT_KINDS = ("account", "campaign")

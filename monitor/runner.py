@@ -14,7 +14,6 @@ Everything else happens on the loop's own thread, batch after batch.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from monitor.dead_letters import DeadLetterBox
 from monitor.errors import DependencyDown, Fenced, SinkBusy
 from monitor.pipeline import Pipeline, Prepared
 from monitor.records import Alert, Checkpoint, RawBatch, Reject
+from monitor.rounds import Rounds
 from monitor.rules import Reloader
 from monitor.service import Health, Signals, Systemd, fields
 from monitor.source.protocol import Source
@@ -37,8 +37,6 @@ _LOG = logging.getLogger(__name__)
 _POLL_S = 0.2
 _KEEP_ALIVE_S = 1.0
 _FOREVER_MS = 1 << 62
-COPY_S = 0.05
-"""For how long a turn copies what a checkpoint is to write; one copy more may be under way then."""
 CHECKS = ("partitions", "records", "sinks", "checkpoints")
 """Conditions of readiness that the loop itself sees to."""
 _MEASURE_S = 2.0
@@ -53,17 +51,6 @@ class RunOptions:
     drain_s: float = 20.0
     reload_s: float = 30.0
     idle_s: float = 60.0
-
-
-@dataclass(slots=True)
-class _Round:
-    """A checkpoint of several partitions that is under way: those to be copied yet, and what came of the others."""
-
-    waiting: list[int]
-    began: float
-    bytes_before: int
-    saved: list[int] = field(default_factory=list)
-    failed: bool = False
 
 
 @dataclass(slots=True)
@@ -98,17 +85,21 @@ class Runner:
     _next: dict[int, int] = field(default_factory=dict)
     _lost: set[int] = field(default_factory=set)
     _catching_up: dict[int, int] = field(default_factory=dict)
-    _last_checkpoint: float = 0.0
-    _round: _Round | None = None
+    _rounds: Rounds = field(init=False)
     _last_reload: float = 0.0
     _last_measure: float = 0.0
     _stopped: set[int] = field(default_factory=set)
     _quiet: dict[int, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._rounds = Rounds(
+            self.checkpoints, self.pipeline, self.health, self._flush, self._leave, lambda name: self.step(name)
+        )
+
     def run(self, open_source: Callable[[Runner], Source]) -> None:
         """Until a signal says stop, or ``done`` says that nothing more will come: then every open tick closes."""
         self.source = open_source(self)
-        self.began = self._last_checkpoint = self._last_reload = time.monotonic()
+        self.began = self._rounds.ended = self._last_reload = time.monotonic()
         for check in CHECKS[1:]:
             self.health.set(check, True)
         self._patiently(lambda: self.look_around(self))
@@ -120,7 +111,8 @@ class Runner:
                     self.settle()
                     self._deliver(self.pipeline.finish().alerts)
                     self._publish_campaigns()
-                    self._take_written(wait=True)  # no step begins while a snapshot is read, and these are the last
+                    # no step begins while a snapshot is read, and these are the last
+                    self._rounds.take_written(self.source, wait=True)
                     self._begin_campaigns()
                     break
             self.settle()
@@ -129,7 +121,7 @@ class Runner:
             self._next.clear()
             self._ahead.forget()
             self._beside.forget()
-            self._round = None
+            self._rounds.drop()
             raise
         finally:
             self.systemd.stopping()
@@ -152,7 +144,7 @@ class Runner:
             for part in split_batch(batch, self._catching_up):
                 self._take_in(self.pipeline.prepare(part))
         self._publish_campaigns()
-        self._write_state()
+        self._rounds.turn(self._next, self.source, self.options.checkpoint_s)
         self._begin_campaigns()
         now = time.monotonic()
         if self.reloader is not None and self._reload_due(now):
@@ -253,91 +245,20 @@ class Runner:
 
     def checkpoint(self, offsets: dict[int, int]) -> None:
         """Flush sinks, save each partition's state with its offset, commit; all of it now. See ``checkpointing``."""
-        if not offsets:
-            return
-        self._take_written(wait=True)
-        others = [p for p in (self._round.waiting if self._round is not None else ()) if p not in offsets]
-        self._round = _Round(sorted(offsets), time.monotonic(), self.checkpoints.bytes_written)
-        self._copy(offsets)
-        self._take_written(wait=True)
-        if others:
-            self._round = _Round(others, time.monotonic(), self.checkpoints.bytes_written)
+        if offsets:
+            self._rounds.all_now(offsets, self.source)
 
-    def _write_state(self) -> None:
-        """What this turn does for a checkpoint that is due or under way: commit what is written, copy what is to be."""
-        began = time.monotonic()
-        worked = self._take_written()
-        if self._round is None and self._next and began - self._last_checkpoint >= self.options.checkpoint_s:
-            self._round = _Round(sorted(self._next), began, self.checkpoints.bytes_written)
-        if self._round is not None and self._round.waiting and self.checkpoints.idle:
-            self._copy(self._next, COPY_S)
-            worked = True
-        if worked:
-            self.pipeline.observe.telemetry.checkpoint_pause_seconds.observe(time.monotonic() - began)
-
-    def _copy(self, offsets: Mapping[int, int], seconds: float = math.inf) -> None:
-        """Copy what is to be written, for so long, partition after partition, each with its offset."""
-        assert self._round is not None
-        waiting = self._round.waiting
+    def _flush(self) -> None:
+        """Everything that the state reflects is delivered."""
         self._settle_campaigns()
         # Steps that closed since the last turn: the state that is written now has them no more.
         self._patiently(self.pipeline.campaigns.publish)
         self._patiently(self.sink.flush)
         self._patiently(self.dead_letters.flush)
-        self.step("flushed")
-        # All at once, copies would pile up: 200 MB with 66,000 accounts.
-        wait = self.checkpoints.wait if seconds == math.inf else lambda: None
-        began = time.monotonic()
-        while waiting and time.monotonic() - began < seconds:
-            if waiting[0] in offsets:
-                if self.checkpoints.copy_some(waiting[0]):
-                    wait()
-                    continue
-                self.checkpoints.begin(waiting[0], offsets[waiting[0]], self.source.generation)
-                wait()
-            del waiting[0]
 
-    def _take_written(self, *, wait: bool = False) -> bool:
-        """Commit what was saved, give up what another member has; whether there was anything."""
-        telemetry = self.pipeline.observe.telemetry
-        saved: dict[int, int] = {}
-        failed = False
-        for written in self.checkpoints.written(wait_for_all=wait):
-            partition, error = written.partition, written.error
-            if error is None:
-                saved[partition] = written.next_offset
-                self.step("saved")
-                continue
-            failed = True
-            if isinstance(error, Fenced):
-                telemetry.fenced.inc()
-                _LOG.warning("partition given up", extra=fields(partition=partition, error=str(error)))
-                self._forget({partition})
-                self._give_up(partition)
-            else:
-                self.pipeline.observe.failed(error)
-                self.health.set("checkpoints", False, str(error))
-                _LOG.error("checkpoint not written", extra=fields(partition=partition, error=str(error)))
-        if saved:
-            self.source.commit(saved)
-            self.step("committed")
-        self._end_round(saved, failed)
-        return bool(saved) or failed
-
-    def _end_round(self, saved: Iterable[int], failed: bool) -> None:
-        """Note what was saved; the end of a checkpoint where nothing of it is left to do."""
-        this = self._round
-        if this is None:
-            return
-        this.saved += saved
-        this.failed |= failed
-        if this.waiting or self.checkpoints.writing:
-            return
-        if not this.failed:
-            self.health.set("checkpoints", True)
-        seconds, size = time.monotonic() - this.began, self.checkpoints.bytes_written - this.bytes_before
-        self.pipeline.observe.telemetry.checkpointed(seconds, size, this.saved)
-        self._round, self._last_checkpoint = None, time.monotonic()
+    def _leave(self, partition: int) -> None:
+        self._forget({partition})
+        self._give_up(partition)
 
     # --------------------------------------------------------------------------------------------------- inside
 

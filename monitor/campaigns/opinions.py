@@ -15,13 +15,13 @@ import numpy.typing as npt
 import polars as pl
 
 from monitor.campaigns.cut import Cut
+from monitor.fields import CLASSIFIED
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
 
-HYPOTHESES: Final = ("distillation", "resale", "account_farm", "stolen_key", "evaluation")
-"""What the classifier tells apart, in the order of its columns."""
+HYPOTHESES: Final = CLASSIFIED
 READ: Final = tuple(f"classifier_{name}" for name in HYPOTHESES)
 """Columns of rows with its opinions, 0 to 1, null for none."""
 CODES: Final = tuple(f"opinion_{name}" for name in HYPOTHESES)

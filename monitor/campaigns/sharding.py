@@ -199,4 +199,4 @@ STATISTICS = (
     "corpus_share", "corpus_items", "corpus_tenants", "corpus_coverage", "corpus_overlap", "corpus_overlap_chance",
     "corpus_apart_z", "corpus_repeats", "corpus_models_per_item", "corpus_largest_share",
 )  # fmt: skip
-"""Columns of :attr:`Sweeps.rows`, in order."""
+"""What is known of a group, in order."""

@@ -13,17 +13,13 @@ from typing import Protocol
 
 import msgspec
 
+from monitor.fields import CLASSIFIED
+
 POPULATION = "anomaly_population"
 CHANGE = "anomaly_change"
 ANOMALY_COLUMNS = (POPULATION, CHANGE)
 """Columns of the river detectors, in the order of the catalogue's scores."""
-CLASSIFIER_COLUMNS = (
-    "classifier_distillation",
-    "classifier_resale",
-    "classifier_account_farm",
-    "classifier_stolen_key",
-    "classifier_evaluation",
-)
+CLASSIFIER_COLUMNS = tuple(f"classifier_{name}" for name in CLASSIFIED)
 """Columns of the ONNX classifier, in the order of the catalogue's scores."""
 SCORE_COLUMNS = (*ANOMALY_COLUMNS, *CLASSIFIER_COLUMNS)
 

@@ -29,7 +29,7 @@ from monitor.backtest import peak_rss_mb
 from monitor.checkpointing import Checkpointer
 from monitor.jit import warm_all
 from monitor.pipeline import Pipeline
-from monitor.runner import COPY_S
+from monitor.rounds import COPY_S
 from monitor.settings import Settings
 from monitor.sketch import Keyring
 from monitor.store.directory import DirectoryStore

@@ -34,7 +34,7 @@ class OffsetsFirst(Runner):
     def _turn(self) -> None:
         batch = self.source.poll(self.options.max_records, 0.2)
         self._next.update({p: o for p, o in batch.next_offsets.items() if p in self.source.assigned})
-        if time.monotonic() - self._last_checkpoint >= self.options.checkpoint_s:
+        if time.monotonic() - self._rounds.ended >= self.options.checkpoint_s:
             self.checkpoint(self._next)
         if len(batch):
             outcome = self.pipeline.process(batch)
