@@ -1,8 +1,9 @@
-"""Campaign steps in a thread of their own, beside the batch that follows: one pass at a time.
+"""Campaign steps in a thread of their own, beside the batches that follow: one pass at a time.
 
 Polars and the compiled loops release the interpreter's lock, and a pass touches nothing that the other steps do: blobs
-that were published go in, alerts come out. Whoever begins a pass waits for it before the next is begun, before blobs
-are published and before state is written, so what comes out and in which order does not depend on the clock.
+that were published go in, alerts come out. Whoever begins a pass waits for it before the next is begun and before state
+is written. A step is worked once it is whole, in its turn, so what comes out does not depend on the clock; when, beside
+the alerts on accounts, does.
 """
 
 from __future__ import annotations
@@ -24,6 +25,11 @@ class Beside:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="campaigns")
         self._work: Future[Sequence[Alert]] | None = None
         self._pass: Pass | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is a pass that was not asked for yet."""
+        return self._pass is not None
 
     @property
     def idle(self) -> bool:

@@ -125,8 +125,14 @@ class Campaigns:
         waiting = [b for b in self._outbox if isinstance(b, StepBlob)]
         self._outbox, self._told, self._noted = [*self._recent, *waiting], {}, None
 
+    @property
+    def behind(self) -> int:
+        """Steps that this member's partitions have passed and :meth:`work` has not worked."""
+        return min(self._marks.values(), default=0) - self.next_step if self.next_step >= 0 else 0
+
     def publish(self) -> None:
-        """Hand blobs and marks to the store. May raise what the store raises; nothing is lost then."""
+        """Hand blobs and marks to the store. May raise what the store raises; nothing is lost then. Beside
+        :meth:`work` it does no harm, as other members publish whenever they do: marks say which steps are whole."""
         marks = {p: mark for p, mark in self._marks.items() if p not in self._resting}
         if not self._outbox and marks == self._told:
             return

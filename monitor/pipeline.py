@@ -168,7 +168,8 @@ class Pipeline:
 
     def campaign_pass(self) -> Callable[[], list[Alert]]:
         """Work on the steps that are complete, for whoever owns partition 0: another thread may do it beside
-        :meth:`prepare` and :meth:`take`, but nothing else here meanwhile. May raise what the store of links raises."""
+        :meth:`prepare`, :meth:`take` and :meth:`publish_campaigns`, but nothing else here meanwhile. May raise what the
+        store of links raises."""
         rules, versions, known = self.rules, self.versions, self.known
         corpora = {h.bit: KnownCorpus(h.name, h.items) for h in self.sketcher.corpora.headers}
 

@@ -6,7 +6,7 @@ starts from the last checkpoint, reads the same records again and makes the same
 offset between two batches, some of it each turn, and written by a thread while the loop goes on.
 
 A batch is decoded and sketched in a thread while the loop takes in the one before it and polls the next: neither of
-those steps keeps state. Campaign steps are worked in a second thread beside the batch that follows, and waited for
+those steps keeps state. Campaign steps are worked in a second thread beside the batches that follow, and waited for
 before anything reads or writes their state; a batch's links are collected beside its features, and waited for too.
 Everything else happens on the loop's own thread, batch after batch.
 """
@@ -39,7 +39,10 @@ _KEEP_ALIVE_S = 1.0
 _FOREVER_MS = 1 << 62
 CHECKS = ("partitions", "records", "sinks", "checkpoints")
 """Conditions of readiness that the loop itself sees to."""
-_MEASURE_S = 2.0
+_MEASURE_S, _MEASURE_AT_LATEST_S = 2.0, 10.0
+_STEPS_BEHIND = 2
+"""Steps that may be complete and not worked while the loop goes on, where a backlog is read: what a checkpoint then
+waits for stays short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +148,12 @@ class Runner:
                 self._take_in(self.pipeline.prepare(part))
         self._publish_campaigns()
         self._rounds.turn(self._next, self.source, self.options.checkpoint_s)
+        # a checkpoint may have waited for a broker that is away: readiness is to say so now, not after the next
+        self._measure(time.monotonic())
         self._begin_campaigns()
         now = time.monotonic()
         if self.reloader is not None and self._reload_due(now):
             self._reload(now)
-        # a checkpoint may have waited for a broker that is away: readiness is to say so now, not after the next
-        self._measure(time.monotonic())
 
     def settle(self) -> None:
         """Take in the batch and the campaign steps that are under way: before partitions come or go, and the end."""
@@ -163,19 +166,22 @@ class Runner:
         self._deliver(self.pipeline.campaigns_raised(found))
 
     def _publish_campaigns(self) -> None:
-        """Wait for the pass, publish what steps closed."""
+        """Publish what steps closed. A pass is waited for only where they ran ahead of it: it would hold the loop."""
         now, lag = time.monotonic(), self.source.lag()
         for partition in self.source.assigned:
             if lag.get(partition, 1):
                 self._quiet.pop(partition, None)
             elif now - self._quiet.setdefault(partition, now) >= self.options.idle_s:
                 self.pipeline.campaigns.rest(partition)
-        self._settle_campaigns()
+        campaigns = self.pipeline.campaigns
+        if self._beside.idle or campaigns.leaves_out or campaigns.behind > _STEPS_BEHIND:
+            self._settle_campaigns()
         self._patiently(self.pipeline.publish_campaigns)
 
     def _begin_campaigns(self) -> None:
         """The owner of partition 0 works the steps that every live partition has passed."""
-        if LEADER in self.source.assigned - self._lost and not self.pipeline.campaigns.being_read:
+        mine = LEADER in self.source.assigned - self._lost
+        if mine and not self._beside.busy and not self.pipeline.campaigns.being_read:
             self._beside.begin(self.pipeline.campaign_pass())
 
     def _take_in(self, prepared: Prepared | None) -> None:
@@ -390,7 +396,9 @@ class Runner:
         _LOG.info("rules take effect with the next epoch", extra=fields(rules=found.rules.hash))
 
     def _measure(self, now: float) -> None:
-        if now - self._last_measure < _MEASURE_S:
+        since = now - self._last_measure
+        # what is measured must not change meanwhile: after a pass, if one ends soon
+        if since < _MEASURE_S or (not self._beside.idle and since < _MEASURE_AT_LATEST_S):
             return
         self._last_measure = now
         self._settle_campaigns()

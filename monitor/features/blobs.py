@@ -11,11 +11,15 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from monitor.features.strings import stable_hash
+from monitor.features.strings import coded, hashed
 from monitor.keytable import KeyTable
 
+_Bools = npt.NDArray[np.bool_]
 _HORIZON_MS = 7 * 86_400_000
 
 
@@ -29,33 +33,44 @@ class BlobTable:
 
     def flag(self, events: pl.DataFrame) -> pl.DataFrame:
         """``events`` with the columns ``blob_reuse`` and ``blob_foreign`` (Boolean, null without a blob)."""
-        unknown = pl.lit(None, pl.Boolean)
-        if events["blobs"].list.len().sum() == 0:
-            return events.with_columns(blob_reuse=unknown, blob_foreign=unknown)
-        events = events.with_row_index("_row")
-        uses = (
-            events.select("_row", "partition", "tick", "t_ms", "subject", "request_key", "conversation", blob="blobs")
-            .explode("blob", empty_as_null=False)
-            .drop_nulls("blob")
-            .sort("partition", "tick", "subject", "t_ms", "request_key", "blob")
-        )
-        owners, blobs = stable_hash(uses["subject"]).to_numpy(), uses["blob"].to_numpy()
-        talks = uses["conversation"].fill_null(0).to_numpy()
+        rows, blobs = _uses(events["blobs"])
+        if not len(rows):
+            nothing = np.zeros(len(events), np.bool_)
+            return events.hstack(_flags(nothing, nothing, nothing))
+        codes, names = coded(events["subject"].gather(rows))
+        place = np.empty(len(names), np.int64)
+        place[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
+        partitions, ticks, times = (events[name].to_numpy()[rows] for name in ("partition", "tick", "t_ms"))
+        keys, talks = (events[name].fill_null(0).to_numpy()[rows] for name in ("request_key", "conversation"))
+        order = np.lexsort((blobs, keys, times, place[codes], ticks, partitions))
+        rows, blobs, talks = rows[order], blobs[order], talks[order]
+        partitions, ticks = partitions[order], ticks[order]
+        owners = hashed(codes[order], names).to_numpy()
         # A blob of an unknown conversation says nothing about conversations.
         told = np.where(talks == 0, np.uint64(0), blobs)
         # A tick's start, not the event's own time: it only rises within a partition.
-        now, partitions = uses["tick"].to_numpy() * self._tick_ms, uses["partition"].to_numpy()
-        foreign, reuse = np.zeros(len(uses), np.bool_), np.zeros(len(uses), np.bool_)
-        cuts = [0, *(np.flatnonzero(np.diff(partitions)) + 1).tolist(), len(uses)]
+        now = ticks * self._tick_ms
+        foreign, reuse, known = (np.zeros(len(events), np.bool_) for _ in range(3))
+        known[rows] = True
+        cuts = [0, *(np.flatnonzero(np.diff(partitions)) + 1).tolist(), len(rows)]
         for begin, end in pairwise(cuts):
             at, partition = slice(begin, end), int(partitions[begin])
             owner = self.owner.probe(partition, blobs[at], owners[at], now[at])
-            foreign[at] = (owner.seen == 1) & (owner.value != owners[at])
+            foreign[rows[at][(owner.seen == 1) & (owner.value != owners[at])]] = True
             talk = self.conversation.probe(partition, told[at], talks[at], now[at])
-            reuse[at] = (talk.seen == 1) & (talk.value != talks[at])
-        flags = (
-            uses.select("_row", foreign=pl.Series(foreign), reuse=pl.Series(reuse))
-            .group_by("_row")
-            .agg(blob_reuse=pl.col("reuse").any(), blob_foreign=pl.col("foreign").any())
-        )
-        return events.join(flags, on="_row", how="left", maintain_order="left").drop("_row")
+            reuse[rows[at][(talk.seen == 1) & (talk.value != talks[at])]] = True
+        return events.hstack(_flags(reuse, foreign, known))
+
+
+def _flags(reuse: _Bools, foreign: _Bools, known: _Bools) -> list[pl.Series]:
+    made = {"blob_reuse": pa.array(reuse, mask=~known), "blob_foreign": pa.array(foreign, mask=~known)}
+    return [pl.Series(name, array) for name, array in made.items()]
+
+
+def _uses(lists: pl.Series) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
+    """Row and blob of each use: int64 and uint64 [uses]."""
+    array = lists.to_arrow(compat_level=pl.CompatLevel.oldest())
+    array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+    rows, blobs = pc.list_parent_indices(array), pc.list_flatten(array)
+    told = blobs.is_valid().to_numpy(zero_copy_only=False)
+    return rows.to_numpy()[told], blobs.fill_null(0).to_numpy()[told]

@@ -37,7 +37,7 @@ from monitor.features.shapes import (
     Sums,
     Windows,
 )
-from monitor.features.strings import fixed_bytes, stable_hash
+from monitor.features.strings import coded, fixed_bytes, hashed, stable_hash
 from monitor.jit import warmup
 from monitor.records import EVENT_SCHEMA, REQUEST_SET, ROW_KEYS
 from monitor.vectors import FLAGS_READ, GAP, NOVELTY, SET_SIZE, VectorLayout
@@ -128,7 +128,7 @@ class FeatureEngine:
         horizon_ms = self._oldest_ms(events, horizon_ms)
         self._evict(horizon_ms, len(events))
         slots = self.accounts.assign(events["subject"], events["partition"])
-        events = self.blobs.flag(events.with_columns(slot=pl.Series(slots)))
+        events = self.blobs.flag(events.hstack([pl.Series("slot", slots)]))
         events = events.sort("slot", "tick", "t_ms", "request_key", "dedup_key")
         columns = self._event_arrays(events)
         self.make_room(len(events), horizon_ms)
@@ -221,9 +221,9 @@ class FeatureEngine:
     def _event_arrays(self, events: pl.DataFrame) -> Events:
         first = (pl.col("turn_index").fill_null(0) == 0) & (pl.col("n_messages").fill_null(1) <= 2)
         ok = (pl.col("status") >= 200) & (pl.col("status") < 300)
-        events = events.with_columns(
-            model_hash=stable_hash(events["model"]), key_hash=stable_hash(events["api_key_id"])
-        )
+        model, names = coded(events["model"])
+        model_hash, key_hash = hashed(model, names), stable_hash(events["api_key_id"])
+        events = events.hstack([model_hash.alias("model_hash"), key_hash.alias("key_hash")])
         flags = events.select(
             first=(first & pl.col("prompt_exact").is_not_null()).cast(pl.UInt8),
             exact=pl.col("prompt_exact").fill_null(0),
@@ -231,15 +231,16 @@ class FeatureEngine:
             opening=pl.col("prompt_prefix").fill_null(0),
             closing=pl.col("prompt_tail").fill_null(0),
             key=pl.col("request_key").fill_null(0),
-            ok_model=pl.when(ok).then(pl.col("model")),
+            ok=ok.fill_null(False),
         )
         told = events["minhash"].is_not_null().to_numpy()
         minhash = np.zeros((len(events), MINHASH_BYTES), np.uint8)
         if told.any():
             minhash[told] = events["minhash"].drop_nulls().to_numpy()[:, :MINHASH_BYTES]
-        names = flags["ok_model"].unique().drop_nulls()
-        ids = pl.Series([self.model_id(name) for name in names.sort().to_list()], dtype=pl.Int16)
-        models = flags["ok_model"].replace_strict(names.sort(), ids, default=-1, return_dtype=pl.Int16)
+        answered = np.where(flags["ok"].to_numpy(), model, -1)
+        ids = np.full(len(names) + 1, -1, np.int16)
+        for code in sorted(np.unique(answered[answered >= 0]).tolist(), key=lambda code: names[code]):
+            ids[code] = self.model_id(names[code])
         return Events(
             slot=events["slot"].to_numpy(),
             tick=events["tick"].to_numpy(),
@@ -255,7 +256,7 @@ class FeatureEngine:
             closing=flags["closing"].to_numpy(),
             key=flags["key"].to_numpy(),
             request_id=fixed_bytes(events["request_id"], EXEMPLAR_BYTES),
-            model=models.fill_null(-1).to_numpy(),
+            model=ids[answered],
             vector=self._vectors.pack(events, self._codes),
         )
 
@@ -287,7 +288,8 @@ class FeatureEngine:
 
         A batch of days has rows far behind the watermark at its end: what they look at is not over for them.
         """
-        first = dict(events.group_by("partition").agg(pl.col("tick").min()).iter_rows())
+        partitions, tick = events["partition"].to_numpy(), events["tick"].to_numpy()
+        first = {p: int(tick[partitions == p].min()) for p in np.unique(partitions).tolist()}
         ticks = {p: min(ms // self._tick_ms, first.get(p, ms)) for p, ms in horizon_ms.items()}
         return {p: tick * self._tick_ms for p, tick in ticks.items()}
 

@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
 from monitor.jit import njit
 
 
+def coded(values: pl.Series) -> tuple[npt.NDArray[np.int32], list[str]]:
+    """A number for each string, -1 for null: int32 [n]; and the different strings by number, as they first occur.
+
+    By Arrow, in the caller's thread. Polars would hand each of its calls to a thread of its own, and that one waits
+    for a core: the loop spent 39 % of its time waiting for answers that took 16 %.
+    """
+    array = values.to_arrow(compat_level=pl.CompatLevel.oldest())
+    encoded = (array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array).dictionary_encode()
+    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    return codes, encoded.dictionary.to_pylist()
+
+
 def stable_hash(values: pl.Series) -> pl.Series:
     """64-bit BLAKE2b of each string, null kept null: the same in every process and version."""
-    unique = values.unique().drop_nulls()
-    hashes = list(map(_hashed, unique.to_list()))
-    return values.replace_strict(unique, pl.Series(hashes, dtype=pl.UInt64), default=None, return_dtype=pl.UInt64)
+    return hashed(*coded(values))
+
+
+def hashed(codes: npt.NDArray[np.int32], strings: Sequence[str]) -> pl.Series:
+    """:func:`stable_hash` of what is :func:`coded`."""
+    hashes = np.array([*map(_hashed, strings), 0], np.uint64)
+    return pl.Series(pa.array(hashes[codes], mask=codes < 0))
 
 
 @lru_cache(1 << 15)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Protocol
 
 Place = tuple[int, int]
@@ -85,24 +86,30 @@ class MemoryLinkStore:
     local = True
 
     def __init__(self) -> None:
+        self._lock = Lock()
+        """Held where blobs change: steps are worked beside the loop that publishes."""
         self._blobs: dict[Place, Body] = {}
         self._marks: dict[int, int] = {}
         self._notes: dict[int, frozenset[str]] = {}
 
     def put(self, blobs: Sequence[tuple[int, int, Body]], marks: Mapping[int, int]) -> None:
         """See :class:`LinkStore`."""
-        self._blobs.update({(step, partition): body for step, partition, body in blobs})
-        self._marks.update(marks)
+        with self._lock:
+            self._blobs.update({(step, partition): body for step, partition, body in blobs})
+            self._marks.update(marks)
 
     def marks(self) -> dict[int, int]:
         """See :class:`LinkStore`."""
-        return dict(self._marks)
+        with self._lock:
+            return dict(self._marks)
 
     def steps(self, taken: Mapping[int, int], before: int) -> dict[int, list[Place]]:
         """See :class:`LinkStore`. What was taken is let go: nothing restarts from memory."""
-        self._blobs = {at: body for at, body in self._blobs.items() if at[0] > taken.get(at[1], -1)}
+        with self._lock:
+            self._blobs = {at: body for at, body in self._blobs.items() if at[0] > taken.get(at[1], -1)}
+            places = sorted(self._blobs)
         out: dict[int, list[Place]] = {}
-        for step, partition in sorted(self._blobs):
+        for step, partition in places:
             if step < before:
                 out.setdefault(step, []).append((step, partition))
         return out
