@@ -59,13 +59,14 @@ class Rounds:
         if others:
             self._round = self._begun(others)
 
-    def turn(self, offsets: Mapping[int, int], source: Source, every_s: float) -> None:
-        """What this turn does for a checkpoint that is due or under way: commit what is written, copy what is to be."""
+    def turn(self, offsets: Mapping[int, int], source: Source, every_s: float, *, copies: bool = True) -> None:
+        """What this turn does for a checkpoint that is due or under way: commit what is written, copy what is to be
+        unless ``copies`` is false: flushing would hold the loop now."""
         began = time.monotonic()
         worked = self.take_written(source)
         if self._round is None and offsets and began - self.ended >= every_s:
             self._round = self._begun(offsets)
-        if self._round is not None and self._round.waiting and self.checkpoints.idle:
+        if copies and self._round is not None and self._round.waiting and self.checkpoints.idle:
             self._copy(offsets, source, COPY_S)
             worked = True
         if worked:

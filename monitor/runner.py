@@ -147,7 +147,7 @@ class Runner:
             for part in split_batch(batch, self._catching_up):
                 self._take_in(self.pipeline.prepare(part))
         self._publish_campaigns()
-        self._rounds.turn(self._next, self.source, self.options.checkpoint_s)
+        self._rounds.turn(self._next, self.source, self.options.checkpoint_s, copies=self._beside.idle)
         # a checkpoint may have waited for a broker that is away: readiness is to say so now, not after the next
         self._measure(time.monotonic())
         self._begin_campaigns()
