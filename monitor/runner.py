@@ -40,7 +40,7 @@ _FOREVER_MS = 1 << 62
 CHECKS = ("partitions", "records", "sinks", "checkpoints")
 """Conditions of readiness that the loop itself sees to."""
 _MEASURE_S, _MEASURE_AT_LATEST_S = 2.0, 10.0
-_STEPS_BEHIND = 2
+_STEPS_BEHIND = 1
 """Steps that may be complete and not worked while the loop goes on, where a backlog is read: what a checkpoint then
 waits for stays short."""
 

@@ -96,9 +96,9 @@ def _members(
     replay = part["replays"].to_numpy() > 0
     linked = np.array([part[g].to_numpy() > 0 for g in GROUPS]).sum(axis=0)
     # Conduct is the tenant's: one account of a framed customer whose wording meets a phrase list is not the customer.
-    at = own.position(account)
-    tenant, texts = people.tenant[account], own.now["texts"][at]
-    harvest = _of_tenant(np.nan_to_num(own.now["harvest"][at]) * texts, texts, tenant)
+    at = account.astype(np.int64)
+    tenant, texts = people.tenant[account], own.now.of("texts", at)
+    harvest = _of_tenant(np.nan_to_num(own.now.of("harvest", at)) * texts, texts, tenant)
     content = _does(harvest, texts, row["harvest_share"])
     counted = part["templated_requests"].to_numpy().astype(np.float64)
     templated = _of_tenant(counted, people.texts[account].astype(np.float64), tenant)
@@ -154,14 +154,14 @@ def _works_alike(
     shown, lacks = np.zeros(len(at), np.int64), np.zeros(len(at), np.bool_)
     if row["harvest_share"] is not None or (row["uniformity_quantile"] or 0.0) < UNUSUAL:
         return lacks
-    enough = own.now["requests"][at] >= 5
+    enough = own.now.of("requests", at) >= 5
     for rank, name in (("at_cap_quantile", "at_cap"), ("tools_quantile", "tools")):
         if (row[rank] or 0.0) >= UNUSUAL:
-            rate, theirs = own.now[name][at], row[f"{name}_share"] or 1.0
+            rate, theirs = own.now.of(name, at), row[f"{name}_share"] or 1.0
             shown += np.nan_to_num(rate) >= 0.5 * theirs
             lacks |= (theirs >= MOST) & (rate < 0.5 * theirs)
     if (row["one_shot_quantile"] or 0.0) >= UNUSUAL:
-        follow = own.now["follow_up"][at]
+        follow = own.now.of("follow_up", at)
         shown += np.nan_to_num(follow, nan=1.0) <= 0.05
         lacks |= follow > 0.5
     return np.asarray(((shown >= 1) & twice | (shown >= 2)) & enough & ~lacks)
@@ -184,13 +184,14 @@ def _asks_nobody(
     question, human = row["question_share"], row["human_share"]
     if question is None or human is None or question > ASKS or human > ASKS:
         return none
-    texts = own.now["texts"][at]
+    texts = own.now.of("texts", at)
     _, number = np.unique(tenant, return_inverse=True)
     told = np.bincount(number, texts)[number] >= LEAST_PROMPTS
-    shares = [_of_tenant(np.nan_to_num(own.now[c][at]) * texts, texts, tenant) for c in ("question", "human")]
+    shares = [_of_tenant(np.nan_to_num(own.now.of(c, at)) * texts, texts, tenant) for c in ("question", "human")]
     plain = told & (shares[0] <= ASKS) & (shares[1] <= ASKS)
-    shape = np.zeros((number.max() + 1, own.shape.shape[1]), np.int64)
-    np.add.at(shape, number, own.shape[at])
+    own_shape = own.shape(at)
+    shape = np.zeros((number.max() + 1, own_shape.shape[1]), np.int64)
+    np.add.at(shape, number, own_shape)
     return np.asarray(plain & (twice | (shapes.alone(shape)[number] >= INSTRUCTS)))
 
 

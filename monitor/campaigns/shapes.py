@@ -60,13 +60,12 @@ def added(rows: U8, more: npt.NDArray[np.integer]) -> U8:
     return out[:, None].view(np.uint8)
 
 
-def statistics(by_tenant: Cut, by_group: Cut, sums: I64) -> F64:
-    """:data:`STATISTICS` [groups, 3] of members' sums [members, SHAPE]; NaN where too little is known.
+def statistics(by_group: Cut, tenant: F64) -> F64:
+    """:data:`STATISTICS` [groups, 3] of tenants' sums [tenants, SHAPE]; NaN where too little is known.
 
     The mean share of a tenant's prompts without a heavy gram (0 to 1), the prompts that are pooled, and the log odds
     that the pool holds instructions of a campaign.
     """
-    tenant = by_tenant.total(sums)
     told, kept = tenant[:, 0], tenant[:, 1]
     weight = np.minimum(1.0, MOST / np.maximum(kept, 1.0))
     pool = by_group.total(tenant[:, 1:] * weight[:, None])

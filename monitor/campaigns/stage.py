@@ -176,15 +176,14 @@ class CampaignStage:
         if self.reference is None or (step - self.calibrated) * options.step_s >= options.rebuild_s:
             suspected = np.full(n, -1, np.int64) if self.honest else label
             frame = calibration_groups(shared, suspected, options.calibration_groups)
-            own = rates(people, np.unique(frame["account"].to_numpy()).astype(np.int64), self.spread)
-            _, self.reference = self._measured(frame, shared, own, step)
+            _, self.reference = self._measured(frame, shared, rates(people, self.spread), step)
             self.calibrated = step
             if self.on_reference is not None:
                 self.on_reference(step, self.reference)
         if not self.registry.campaigns:
             return Candidates(pl.DataFrame(), {}, merged) if merged else None
-        own = rates(people, np.unique(np.concatenate(groups)), self.spread)
-        return self._judge(list(self.registry.campaigns.values()), shared, own, merged, step, facts)
+        campaigns = list(self.registry.campaigns.values())
+        return self._judge(campaigns, shared, rates(people, self.spread), merged, step, facts)
 
     def _between(self, step: int, active: I64, facts: Facts) -> Candidates | None:
         """Between two rebuilds: who joins a known campaign by values it had then, and members whose tier may change."""
@@ -211,7 +210,7 @@ class CampaignStage:
         rows = np.unique(np.concatenate([np.array(c.accounts, np.int64) for c in chosen]))
         known = self.values.filter(pl.col("campaign").is_in(sorted(touched)))
         shared = shared_of(known, people.links_of(rows), people.tenant[: len(people)], self.tenants)
-        return self._judge(chosen, shared, rates(people, rows, self.spread), [], step, facts, whole=False)
+        return self._judge(chosen, shared, rates(people, self.spread), [], step, facts, whole=False)
 
     def _measured(self, frame: pl.DataFrame, shared: Shared, own: Rates, step: int) -> tuple[Witnesses, pl.DataFrame]:
         people, step_ms = self.population, self.options.step_s * 1000

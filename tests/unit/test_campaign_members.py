@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import cast
 
-from monitor.campaigns.features import Rates
+import numpy as np
+import numpy.typing as npt
+
+from monitor.campaigns.features import Rates, Ratios
 from monitor.campaigns.members import _asks_nobody, _works_alike
 from monitor.campaigns.sums import SHAPE
 
@@ -15,11 +18,25 @@ ROW: dict[str, float | None] = {
 NEVER_ASKS_BACK = {**ROW, "tools_quantile": 0.2, "one_shot_quantile": 0.97, "follow_up_share": 0.01}
 
 
+class _Told:
+    """Rates that are what the test says."""
+
+    def __init__(self, known: dict[str, npt.NDArray[np.float64]]):
+        self._known = known
+
+    def of(self, name: str, account: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        return self._known[name][account]
+
+
+def told(known: dict[str, npt.NDArray[np.float64]], shape: npt.NDArray[np.int64]) -> Rates:
+    now = cast(Ratios, _Told(known))
+    return Rates(now, now, now, {}, shape.__getitem__)
+
+
 def alike(row: dict[str, float | None], twice: bool, **rate: float) -> bool:
     known = {"requests": 18.0, "at_cap": 0.0, "tools": 0.0, "follow_up": 0.5} | rate
     now = {name: np.array([value]) for name, value in known.items()}
-    none = np.zeros((1, len(SHAPE)), np.int64)
-    own = Rates(np.array([0]), now, now, now, now["requests"], np.zeros((1, 1)), {}, none, np.zeros((1, 5)))
+    own = told(now, np.zeros((1, len(SHAPE)), np.int64))
     return bool(_works_alike(own, np.array([0]), row, np.array([twice]))[0])
 
 
@@ -70,8 +87,8 @@ def asks_as_little(
     n = len(accounts)
     now = {"texts": np.full(n, 12.0), "question": np.full(n, asks), "human": np.zeros(n)}
     shape = np.array([[a.get(name, 0) for name in SHAPE] for a in accounts])
-    own = Rates(np.arange(n), now, now, now, now["texts"], np.zeros((n, 1)), {}, shape, np.zeros((n, 5)))
-    return _asks_nobody(own, np.arange(n), row, np.full(n, twice), np.arange(n, dtype=np.int32) // tenant).tolist()
+    whose = np.arange(n, dtype=np.int32) // tenant
+    return _asks_nobody(told(now, shape), np.arange(n), row, np.full(n, twice), whose).tolist()
 
 
 def test_one_attested_fact_takes_instructions_of_ones_own() -> None:

@@ -52,7 +52,7 @@ def groups(*members: list[np.ndarray]) -> np.ndarray:
     each = [row for group in members for row in group]
     group = np.repeat(np.arange(len(members)), [len(g) for g in members])
     tenant = Cut.where(np.ones(len(each) - 1, np.bool_), len(each))
-    return shapes.statistics(tenant, Cut.where(group[1:] != group[:-1], len(each)), np.array(each))
+    return shapes.statistics(Cut.where(group[1:] != group[:-1], len(each)), tenant.total(np.array(each)))
 
 
 def test_events_add_what_the_definition_says() -> None:
