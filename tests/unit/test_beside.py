@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 
 import pytest
 import spine
@@ -49,6 +50,47 @@ def test_what_was_raised_before_the_store_went_away_comes_with_the_next_call() -
         flaky.work(rules, Known())
     assert flaky.work(rules, Known()) == expected
     assert flaky.work(rules, Known()) == []
+
+
+class Gated(MemoryLinkStore):
+    """Says when it is first asked for steps, and answers when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.go = threading.Event(), threading.Event()
+
+    def steps(self, taken: Mapping[int, int], before: int) -> dict[int, list[Place]]:
+        self.asked.set()
+        assert self.go.wait(30)
+        return super().steps(taken, before)
+
+
+def test_what_is_published_while_steps_are_worked_changes_nothing_that_is_said() -> None:
+    rules = spine.pipeline().rules
+    whole = fed(MemoryLinkStore())
+    expected = whole.work(rules, Known())
+    at = [blob(i, some) for i, some in enumerate((people(400) + campaign(12), campaign(12), campaign(14)))]
+    split = spine.pipeline().campaigns
+    split.store = store = Gated()
+    store.put([(b.step, b.partition, b) for b in at[:1]], {0: FIRST + 1})
+    with Beside() as beside:
+        beside.begin(lambda: split.work(rules, Known()))
+        assert store.asked.wait(30)
+        for b in at[1:]:
+            store.put([(b.step, b.partition, b)], {0: b.step + 1})
+        store.go.set()
+        said = [*beside.result(), *split.work(rules, Known())]
+    assert said == expected
+    assert split.dump(0) == whole.dump(0)
+
+
+def test_how_many_steps_wait_to_be_worked() -> None:
+    campaigns = fed(MemoryLinkStore())
+    campaigns.expect(0)
+    assert campaigns.behind == 0, "no step was worked yet: the first may be any"
+    campaigns.work(spine.pipeline().rules, Known())
+    campaigns.close({0: (FIRST + 5) * campaigns.step_ms})
+    assert campaigns.behind == 2
 
 
 def test_a_pass_that_found_the_store_away_is_made_again() -> None:

@@ -156,3 +156,15 @@ def test_a_shape_is_ranked_among_groups_whose_templates_weigh_as_much() -> None:
     assert ranks(frame([0.5], 0.9), reference, 40)["shape_quantile"].to_list() == [50 / 101]
     assert ranks(frame([0.5], 0.2), reference, 40)["shape_quantile"].to_list() == [0.0]
     assert ranks(frame([0.5], 0.6), reference, 40)["shape_quantile"].to_list() == [None], "nobody to rank among"
+
+
+def test_sums_some_runs_at_a_time_are_the_sums() -> None:
+    draw = np.random.default_rng(5)
+    values = draw.integers(0, 1000, (40_000, 3))
+    changes = draw.random(39_999) < 0.6
+    cut = Cut.where(changes, 40_000)
+    assert len(cut.begin) > 20_000
+    rows = draw.permutation(40_000)
+    np.testing.assert_array_equal(cut.total_of(values.__getitem__, rows), cut.total(values[rows]))
+    none = Cut.where(np.zeros(0, np.bool_), 0)
+    assert none.total_of(values.__getitem__, rows[:0]).shape == (0, 3)
