@@ -90,9 +90,13 @@ class LinkCollector:
 
     def drop(self, partition: int) -> None:
         """Forget a partition."""
-        left = [t.take(t.where["partition"].to_numpy() != partition) for t in self._waiting]
-        self._waiting = [t for t in left if len(t)]
-        self._opinions = [self._said().filter(pl.col("partition") != partition)]
+        left: list[Tally] = []
+        for tally in self._waiting:
+            others = tally.where["partition"].to_numpy() != partition
+            # one that has nothing of it stays as it is: a restart drops each partition before it loads it
+            left.append(tally if others.all() else tally.take(others))
+        self._waiting = [tally for tally in left if len(tally)]
+        self._opinions = [rows.filter(pl.col("partition") != partition) for rows in self._opinions]
 
     def _said(self) -> pl.DataFrame:
         """Opinions of the open steps, each account's last of a step."""
