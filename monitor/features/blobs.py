@@ -16,6 +16,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from monitor.arrow import to_arrow
 from monitor.features.strings import coded, hashed
 from monitor.keytable import KeyTable
 
@@ -69,8 +70,7 @@ def _flags(reuse: _Bools, foreign: _Bools, known: _Bools) -> list[pl.Series]:
 
 def _uses(lists: pl.Series) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
     """Row and blob of each use: int64 and uint64 [uses]."""
-    array = lists.to_arrow(compat_level=pl.CompatLevel.oldest())
-    array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+    array = to_arrow(lists)
     rows, blobs = pc.list_parent_indices(array), pc.list_flatten(array)
     told = blobs.is_valid().to_numpy(zero_copy_only=False)
     return rows.to_numpy()[told], blobs.fill_null(0).to_numpy()[told]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from monitor.arrow import to_arrow
 from monitor.jit import njit
 
 
@@ -20,8 +21,7 @@ def coded(values: pl.Series) -> tuple[npt.NDArray[np.int32], list[str]]:
     By Arrow, in the caller's thread. Polars would hand each of its calls to a thread of its own, and that one waits
     for a core: the loop spent 39 % of its time waiting for answers that took 16 %.
     """
-    array = values.to_arrow(compat_level=pl.CompatLevel.oldest())
-    encoded = (array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array).dictionary_encode()
+    encoded = to_arrow(values).dictionary_encode()
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     return codes, encoded.dictionary.to_pylist()
 
@@ -45,7 +45,7 @@ def _hashed(value: str) -> int:
 
 def utf8(values: pl.Series) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
     """Where each string begins and the last one ends, int64 [n + 1], and the bytes of all. Null is empty."""
-    arrow = values.fill_null("").to_arrow(compat_level=pl.CompatLevel.oldest())
+    arrow = to_arrow(values.fill_null(""))
     _, offsets, data = arrow.buffers()
     starts = np.frombuffer(offsets, np.int64)[arrow.offset : arrow.offset + len(values) + 1]
     return starts, np.frombuffer(data if data is not None and data.size else b"\0", np.uint8)

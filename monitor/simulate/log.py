@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from monitor.arrow import to_arrow
+
 from . import rows as r
 from .arrivals import DAY
 from .draws import I64, Bools, mix, salt, unit
@@ -156,7 +158,7 @@ class Log:
         table = pl.DataFrame([*(part.alias(str(i)) for i, part in enumerate(parts)), *own.values()])
         lines = table.select(pl.concat_str(*pieces, pl.lit(text[:-1] + "}\n"))).to_series()
         # an Arrow column of strings is their bytes one after the other: joining or writing them costs 2 us a line
-        array = lines.to_arrow(compat_level=pl.CompatLevel.oldest())
+        array = to_arrow(lines)
         ends = np.frombuffer(array.buffers()[1], np.int64)
         return bytes(memoryview(array.buffers()[2])[ends[array.offset] : ends[array.offset + len(array)]])
 

@@ -10,17 +10,12 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from monitor.arrow import to_arrow
 from monitor.siphash import U8Array, U64Array
 
 from .kernel import Texts
 
 Bools = npt.NDArray[np.bool_]
-
-
-def to_arrow(series: pl.Series) -> Any:
-    """One Arrow array, strings with 64-bit offsets."""
-    array = series.to_arrow(compat_level=pl.CompatLevel.oldest())
-    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
 def large_texts(series: pl.Series) -> Texts:

@@ -17,12 +17,13 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from monitor.arrow import to_arrow
 from monitor.jit import njit, warmup
 from monitor.records import EVENT_SCHEMA
 from monitor.siphash import ZERO, U8Array, U64Array, sip_bytes, sip_words
 
 from . import wire
-from .arrow import Bools, array_series, arrow_texts, hash_series, large_texts, to_arrow
+from .arrow import Bools, array_series, arrow_texts, hash_series, large_texts
 from .heavy import HeavyStage
 from .identifiers import SEPARATOR, client_of
 from .kernel import Texts
