@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from typing import Protocol
 
 import numpy as np
@@ -115,7 +115,7 @@ class Pipeline:
     _epochs: dict[int, int] = field(default_factory=dict)
     _without: dict[int, tuple[int, list[str]]] = field(default_factory=dict)
     """By partition: what was last heard of suspects in campaigns (its event time), and those of its accounts."""
-    _origins: dict[tuple[int, str, int], int] = field(default_factory=dict)
+    _origins: Callable[[], dict[tuple[int, str, int], int]] = dict
     _read: list[pl.DataFrame] = field(default_factory=list)
     _links: Executor = field(default_factory=partial(ThreadPoolExecutor, 1, "links"))
 
@@ -250,12 +250,12 @@ class Pipeline:
 
     def exemplars(self, partition: int, subject: str, until_ms: int) -> list[str]:
         """Request ids of a subject as of the row whose tick ends at ``until_ms``."""
-        origin = self._origins.get((partition, subject, until_ms // self.tick_ms - 1))
+        origin = self._origins().get((partition, subject, until_ms // self.tick_ms - 1))
         return [] if origin is None else self.features.exemplars(origin)
 
     def models(self, partition: int, subject: str, until_ms: int) -> list[str]:
         """Models that served a subject, as of the row whose tick ends at ``until_ms``."""
-        origin = self._origins.get((partition, subject, until_ms // self.tick_ms - 1))
+        origin = self._origins().get((partition, subject, until_ms // self.tick_ms - 1))
         return [] if origin is None else self.features.models(origin)
 
     def _link(self, closed: pl.DataFrame) -> None:
@@ -289,7 +289,7 @@ class Pipeline:
                 held = self.rules.evaluate(scored, self.hold, self.decode_options.entity)
             with self.observe.stage("alerts"):
                 firings, agreed = self.known.without_agreed(scored, held.firings)
-                self._origins = self._rows_by_tick(scored, firings["row"].unique())
+                self._origins = _rows_by_tick(scored, firings["row"].unique())
                 alerts += self.alerts.decide(scored, firings)
             self.observe.scored(scored)
             self.observe.judged(held, self.rules, agreed)
@@ -367,7 +367,14 @@ class Pipeline:
             _LOG.warning("the classifier that was put in place is unfit, %s serves on: %s", self.versions["model"],
                          problem)  # fmt: skip
 
-    def _rows_by_tick(self, rows: pl.DataFrame, fired: pl.Series) -> dict[tuple[int, str, int], int]:
-        """Where the feature stage finds the rows that fired, for the alert stage's lookups."""
-        found = rows.select("partition", "subject", "tick", "origin")[fired]
-        return {(partition, subject, tick): origin for partition, subject, tick, origin in found.iter_rows()}
+
+def _rows_by_tick(rows: pl.DataFrame, fired: pl.Series) -> Callable[[], dict[tuple[int, str, int], int]]:
+    """Where the feature stage finds the rows that fired, for the alert stage's lookups: made if an alert is written."""
+    found = rows.select("partition", "subject", "tick", "origin")[fired]
+
+    def by_tick() -> dict[tuple[int, str, int], int]:
+        # a third of the time of iter_rows: with 10,000 accounts that all fire it was a tenth of the alert stage's
+        *keys, origins = (column.to_list() for column in found)
+        return dict(zip(zip(*keys, strict=True), origins, strict=True))
+
+    return cache(by_tick)

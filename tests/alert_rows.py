@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
+from hypothesis import strategies as st
 
+from monitor.alerts import AlertOptions, AlertStage, Lookups
 from monitor.records import FIRING_SCHEMA, Alert, Policy
 
 POLICY = Policy(
@@ -58,6 +60,16 @@ COLUMNS = {
 Row = tuple[str, int, Sequence[str]]
 """(subject, tick, rules that fire)."""
 
+SUBJECTS = ["a-1", "a-2", "b-10"]
+TICK_MS = 10_000
+
+row = st.tuples(
+    st.sampled_from(SUBJECTS),
+    st.integers(0, 500),
+    st.lists(st.sampled_from(sorted(RULES)), max_size=3, unique=True),
+)
+history = st.lists(row, min_size=1, max_size=60, unique_by=lambda r: r[:2])
+
 
 def part(subject: str) -> int:
     """The partition of a test subject."""
@@ -99,3 +111,16 @@ def an_alert(n: int = 0, revision: int = 1, **changes: Any) -> Alert:
         "versions": {"monitor": "0.1.0"},
     }  # fmt: skip
     return Alert(**{**values, **changes})
+
+
+def watched() -> AlertStage:
+    """A stage whose look-ups tell what they were asked."""
+    return AlertStage(
+        POLICY,
+        RULES,
+        AlertOptions(revise_s=900, ledger_s=2_000, versions={"monitor": "x"}),
+        Lookups(
+            exemplars=lambda partition, subject, until_ms: [f"{subject}@{until_ms}"],
+            models=lambda partition, subject, until_ms: [f"m-{until_ms % 7}"],
+        ),
+    )

@@ -5,42 +5,20 @@ from __future__ import annotations
 import itertools
 
 import msgspec
-from alert_rows import POLICY, RULES, Row, frames, part
+from alert_rows import RULES, SUBJECTS, TICK_MS, Row, frames, history, part, watched
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.alerts import AlertOptions, AlertStage, Lookups
 from monitor.records import Alert
 
-SUBJECTS = ["a-1", "a-2", "b-10"]
-TICK_MS = 10_000
-
-row = st.tuples(
-    st.sampled_from(SUBJECTS),
-    st.integers(0, 500),
-    st.lists(st.sampled_from(sorted(RULES)), max_size=3, unique=True),
-)
-history = st.lists(row, min_size=1, max_size=60, unique_by=lambda r: r[:2])
 cuts = st.lists(st.integers(1, 500), max_size=8)
-
-
-def stage() -> AlertStage:
-    return AlertStage(
-        POLICY,
-        RULES,
-        AlertOptions(revise_s=900, ledger_s=2_000, versions={"monitor": "x"}),
-        Lookups(
-            exemplars=lambda partition, subject, until_ms: [f"{subject}@{until_ms}"],
-            models=lambda partition, subject, until_ms: [f"m-{until_ms % 7}"],
-        ),
-    )
 
 
 def play(rows: list[Row], bounds: list[int], *, restore: bool, mute_ms: int, closing: bool = True) -> tuple[
     list[Alert], dict[int, bytes]
 ]:  # fmt: skip
     """Run ``rows`` in calls that end at the ticks ``bounds``; with ``restore``, through a new process each time."""
-    s = stage()
+    s = watched()
     partitions = sorted({part(subject) for subject in SUBJECTS})
     for partition in partitions:
         s.mute(partition, mute_ms)
@@ -52,7 +30,7 @@ def play(rows: list[Row], bounds: list[int], *, restore: bool, mute_ms: int, clo
         out += s.decide(*frames(here), watermarks)
         begin = end
         if restore:
-            again = stage()
+            again = watched()
             for partition in partitions:
                 again.load(partition, s.dump(partition))
             s = again
@@ -82,11 +60,11 @@ def test_when_the_watermark_is_told_changes_no_alert(rows: list[Row], bounds: li
 def test_a_replay_from_a_checkpoint_makes_the_same_ids_and_revisions(rows: list[Row], at: int) -> None:
     whole, _ = play(rows, [], restore=False, mute_ms=0)
     partitions = sorted({part(subject) for subject in SUBJECTS})
-    s = stage()
+    s = watched()
     first = s.decide(*frames([r for r in rows if r[1] < at]), dict.fromkeys(partitions, at * TICK_MS))
     saved = {p: s.dump(p) for p in partitions}
     lost = s.decide(*frames([r for r in rows if r[1] >= at]), dict.fromkeys(partitions, 501 * TICK_MS))
-    again = stage()
+    again = watched()
     for p, blob in saved.items():
         again.load(p, blob)
     replayed = again.decide(*frames([r for r in rows if r[1] >= at]), dict.fromkeys(partitions, 501 * TICK_MS))

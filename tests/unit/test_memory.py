@@ -42,3 +42,16 @@ def test_what_the_environment_says_is_left_alone() -> None:
     _, told = _standing("settled", MALLOC_MMAP_THRESHOLD_=str(32 << 20), MALLOC_TRIM_THRESHOLD_=str(1 << 30))
     _, settled = _standing("settled")
     assert told > settled
+
+
+def test_what_is_there_is_set_aside_once_and_the_rest_is_looked_at_less_often() -> None:
+    code = (
+        "import gc\nfrom monitor import memory\n"
+        "memory.set_aside()\nfirst = gc.get_freeze_count()\nassert first > 1_000, first\n"
+        "later = [[i] for i in range(100_000)]\nmemory.set_aside()\nassert gc.get_freeze_count() <= first\n"
+        "assert gc.get_threshold()[0] > 10_000\n"
+        "class Ring:\n    def __init__(self):\n        self.me = self\n"
+        "import weakref\nseen = [weakref.ref(Ring()) for _ in range(100_000)]\n"
+        "assert sum(r() is not None for r in seen) < 100_000, 'nothing is collected any more'\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
