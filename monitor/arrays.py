@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -61,20 +61,39 @@ def _encoded(
     yield encode(values)
 
 
-def unpack(kind: str, version: int, blob: bytes) -> tuple[dict[str, npt.NDArray[Any]], Any]:
+class Opened(NamedTuple):
+    """A blob, decompressed and read: what takes time to make and needs nothing but the blob."""
+
+    kind: str
+    version: int
+    arrays: dict[str, npt.NDArray[Any]]
+    values: Any
+
+
+def opened(blob: bytes) -> Opened:
+    """Arrays and values of a blob, whosever they are. Raises StateUnreadable where it is damaged."""
+    try:
+        raw = zstandard.ZstdDecompressor().decompress(blob, max_output_size=MAX_BLOB)
+        read = msgspec.msgpack.decode(raw, type=_Blob)
+    except (zstandard.ZstdError, msgspec.DecodeError, MemoryError) as error:
+        raise StateUnreadable(f"a state is damaged ({type(error).__name__})") from error
+    arrays = {n: np.frombuffer(a.data, a.dtype).reshape(a.shape).copy() for n, a in read.arrays.items()}
+    return Opened(read.kind, read.version, arrays, read.values)
+
+
+def unpack(kind: str, version: int, blob: bytes | Opened) -> tuple[dict[str, npt.NDArray[Any]], Any]:
     """Arrays and values of a blob.
 
     Raises:
         StateUnreadable: damaged, of another kind or another version.
     """
     try:
-        raw = zstandard.ZstdDecompressor().decompress(blob, max_output_size=MAX_BLOB)
-        read = msgspec.msgpack.decode(raw, type=_Blob)
-    except (zstandard.ZstdError, msgspec.DecodeError, MemoryError) as error:
-        raise StateUnreadable(f"the state of {kind!r} is damaged ({type(error).__name__})") from error
+        read = blob if isinstance(blob, Opened) else opened(blob)
+    except StateUnreadable as error:
+        raise StateUnreadable(f"{kind!r}: {error}") from error
     if (read.kind, read.version) != (kind, version):
         raise StateUnreadable(
             f"expected the state of {kind!r} version {version}, found {read.kind!r} version {read.version}: "
             "it was written by another release; delete the checkpoint to start from the committed offsets"
         )
-    return {n: np.frombuffer(a.data, a.dtype).reshape(a.shape).copy() for n, a in read.arrays.items()}, read.values
+    return read.arrays, read.values

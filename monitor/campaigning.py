@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -272,13 +273,13 @@ class Campaigns:
 
         return packed
 
-    def load(self, partition: int, blob: bytes) -> None:
+    def load(self, partition: int, blob: bytes | Opened) -> None:
         """Take a partition over. Raises StateUnreadable."""
-        parts, values = unpack(KIND, VERSION, blob)
-        self.collector.load(partition, parts["open"].tobytes())
-        self._marks[partition] = values["mark"]
-        if len(parts["campaigns"]):
-            self._load(parts["campaigns"].tobytes())
+        read = blob if isinstance(blob, Opened) else opened(blob)
+        self.collector.load(partition, read.tallies)
+        self._marks[partition] = read.mark
+        if read.campaigns:
+            self._load(read.campaigns)
 
     def drop(self, partition: int) -> None:
         """Forget a partition; its blobs that wait are its next owner's to make again."""
@@ -316,6 +317,20 @@ class Campaigns:
         self.next_step = values["next_step"]
         self.taken = {int(p): s for p, s in values["taken"].items()}
         self._snapshot, self._snapped = blob, self.next_step - 1
+
+
+class Opened(NamedTuple):
+    """A partition's blob, read: its open step, when the last one closed, the campaigns' snapshot or nothing."""
+
+    tallies: dict[str, pl.DataFrame]
+    mark: int
+    campaigns: bytes
+
+
+def opened(blob: bytes) -> Opened:
+    """What of taking a blob over needs nothing but the blob. Raises StateUnreadable."""
+    parts, values = unpack(KIND, VERSION, blob)
+    return Opened(LinkCollector.opened(parts["open"].tobytes()), values["mark"], parts["campaigns"].tobytes())
 
 
 def _as_arrays(**blobs: bytes) -> dict[str, npt.NDArray[np.uint8]]:

@@ -25,6 +25,7 @@ from typing import Any
 from monitor.arrays import Frozen
 from monitor.errors import MonitorError
 from monitor.pipeline import Pipeline
+from monitor.reading import Reader
 from monitor.records import Checkpoint
 from monitor.store import CheckpointStore
 
@@ -79,6 +80,10 @@ class Checkpointer:
     _begun: _Begun | None = None
     _writing: list[tuple[int, int, Future[_Held]]] = field(default_factory=list)
     _thread: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, 1, "checkpoints"))
+    _reader: Reader = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._reader = Reader(self.store)
 
     def restore(self, partition: int, generation: int) -> Checkpoint | None:
         """Shut out older members, take the partition's last state over; None where there is none.
@@ -86,16 +91,26 @@ class Checkpointer:
         Raises Fenced where a newer member has it already.
         """
         self.forget(partition)
-        self.store.claim(partition, generation)
-        saved = self.store.load(partition)
-        if saved is None:
+        read = self._reader.read(partition, generation)
+        if read is None:
             return None
-        for name, component in self.pipeline.components.items():
-            for blob in saved.parts.get(name, ()):
-                component.load(partition, blob)
-        self.pipeline.enter_restored(partition, saved.meta)
+        saved, p = read.saved, self.pipeline
+        large = {
+            "ticks": [partial(p.ticks.load, partition, part) for part in read.ticks],
+            "features": [partial(p.features.load, partition, part) for part in read.features],
+            "campaigns": [partial(p.campaigns.load, partition, part) for part in read.campaigns],
+        }
+        for name, component in p.components.items():
+            small = [partial(component.load, partition, blob) for blob in saved.parts.get(name, ())]
+            for load in large.get(name, small):
+                load()
+        p.enter_restored(partition, saved.meta)
         # What was read may be the one before a damaged one: write all of it next time.
         return saved
+
+    def expect(self, partitions: Sequence[int], generation: int) -> None:
+        """These are to be restored, in this order: each is claimed and read while the one before it is taken over."""
+        self._reader.expect(partitions, generation)
 
     @property
     def idle(self) -> bool:
@@ -173,6 +188,7 @@ class Checkpointer:
     def close(self) -> None:
         """Let what is being written be written, and end the thread."""
         self._thread.shutdown(wait=True)
+        self._reader.close()
 
     def _begin(self, partition: int) -> _Begun:
         begun = self._begun

@@ -206,6 +206,7 @@ class Runner:
         self.settle()
         telemetry = self.pipeline.observe.telemetry
         telemetry.assigned(partitions)
+        self.checkpoints.expect(sorted(partitions), generation)
         for partition in sorted(partitions):
             began = time.monotonic()
             try:

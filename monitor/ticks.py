@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from monitor.arrays import Frozen, pack, unpack
+from monitor.arrays import Frozen, Opened, pack, unpack
 from monitor.keytable import KeyTable
 from monitor.records import EVENT_SCHEMA
 
@@ -163,7 +163,7 @@ class TickStage:
 
         return packed
 
-    def load(self, partition: int, blob: bytes) -> None:
+    def load(self, partition: int, blob: bytes | Opened) -> None:
         """Take a dump over; the clock and the open ticks are those of the last one loaded."""
         arrays, values = unpack(KIND, VERSION, blob)
         ahead = [(str(account), int(ms), int(at)) for account, ms, at in values["ahead"]]

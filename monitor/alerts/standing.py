@@ -43,6 +43,8 @@ class Firings:
 
     def of(self, frame: pl.DataFrame, firings: pl.DataFrame) -> dict[int, Firing]:
         """Row of ``frame`` -> what fires in it."""
+        if firings.is_empty():
+            return {}
         rows, at = np.unique(firings["row"].to_numpy(), return_inverse=True)
         bits = np.zeros((len(rows), len(self._place) + len(self._columns)), np.bool_)
         bits[at, [self._place[rule] for rule in firings["rule"].to_list()]] = True

@@ -80,11 +80,15 @@ class LinkCollector:
         """What :meth:`dump` writes, as it is now: nobody changes a tally or a frame once it is made."""
         return partial(_packed, partition, tuple(self._waiting), self._said())
 
-    def load(self, partition: int, blob: bytes) -> None:
+    @staticmethod
+    def opened(blob: bytes) -> dict[str, pl.DataFrame]:
+        """A dump, read: tables by name. Raises StateUnreadable."""
+        return frames_of_bytes(blob, KIND)[0]
+
+    def load(self, partition: int, dump: bytes | dict[str, pl.DataFrame]) -> None:
         """Take a dump over. Raises StateUnreadable."""
         self.drop(partition)
-        frames, _ = frames_of_bytes(blob, KIND)
-        if frames:
+        if frames := self.opened(dump) if isinstance(dump, bytes) else dict(dump):
             self._opinions.append(frames.pop("opinions"))
             self._waiting.append(Tally.of_accounts(**frames))
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from monitor.arrays import Frozen
+from monitor.arrays import Frozen, Opened
 from monitor.features import aggregates as agg
 from monitor.features import expressions, state
 from monitor.features.accounts import AccountTable
@@ -200,7 +200,7 @@ class FeatureEngine:
         """A copy of what changed since the last dump or copy of it. ``full`` as :meth:`slices` was given it."""
         return state.freeze(self, partition, full=full)
 
-    def load(self, partition: int, blob: bytes) -> None:
+    def load(self, partition: int, blob: bytes | Opened) -> None:
         """Take a dump over; deltas are loaded in the order in which they were made, after a full one."""
         state.load(self, partition, blob)
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from monitor.arrays import Frozen, StateUnreadable, pack, unpack
+from monitor.arrays import Frozen, Opened, StateUnreadable, pack, unpack
 from monitor.features.frozen import gather, sound, thaw
 from monitor.features.panes import NONE, Level, LevelView, find_or_begin, unlink
 from monitor.features.shapes import Accounts, Sums
@@ -110,7 +110,7 @@ def _copied(engine: FeatureEngine, slots: npt.NDArray[np.int32], tables: dict[st
     return partial(pack, KIND, VERSION, arrays | none | tables, values)
 
 
-def load(engine: FeatureEngine, partition: int, blob: bytes) -> None:
+def load(engine: FeatureEngine, partition: int, blob: bytes | Opened) -> None:
     """See :meth:`FeatureEngine.load`."""
     arrays, values = unpack(KIND, VERSION, blob)
     subjects = pl.Series(values["subjects"], dtype=pl.String)

@@ -148,6 +148,7 @@ def restart(accounts: int, folder: str, started: float) -> dict[str, Any]:
     warm = time.time() - started
     pipeline = make_pipeline()
     keeper = Checkpointer(pipeline, DirectoryStore(Path(folder), SCOPE))
+    keeper.expect(range(PARTITIONS), 2)
     for p in range(PARTITIONS):
         assert keeper.restore(p, 2) is not None
     restored = time.time() - started
