@@ -185,7 +185,7 @@ def _holding(values: pl.DataFrame, shared: Shared) -> tuple[pl.DataFrame, I64]:
     keyed = values.with_columns(key=pl.Series(key, dtype=pl.Int64)).filter(pl.col("key") >= 0)
     asked = np.zeros(len(shared.kind), np.bool_)
     asked[keyed["key"].to_numpy()] = True
-    return keyed.with_columns(pl.col("key").cast(pl.UInt32)), np.flatnonzero(asked[shared.key])
+    return keyed.with_columns(pl.col("key").cast(pl.UInt32)), shared.rows_of(asked)
 
 
 def shared_of(values: pl.DataFrame, links: pl.DataFrame, tenant: npt.NDArray[np.int32], tenants: int) -> Shared:

@@ -46,16 +46,17 @@ def calibration_groups(shared: Shared, label: npt.NDArray[np.int64], most: int, 
     """Groups by one shared value, of accounts in no candidate: ``group`` (0 ...) and ``account``, at most ``most``."""
     usable = np.flatnonzero(np.isin(shared.kind, _FROM) & (shared.df <= largest))
     # a keyed order: which groups are kept must depend on neither size nor time
-    kept = usable[np.argsort(shared.value[usable] * _SPREAD, kind="stable")]
+    place = shared.value[usable] * _SPREAD
     rank = np.full(len(shared.df), -1, np.int64)
-    asked, enough = most, np.zeros(0, np.int64)
+    asked = most + most // 4
     while True:  # ever more of them, until enough have members: most links are of values that are not asked for
-        rank[kept[:asked]] = np.arange(min(asked, len(kept)))
-        rows = np.flatnonzero((rank >= 0)[shared.key])
+        kept = usable[_least(place, asked)]
+        rank[kept] = np.arange(len(kept))
+        rows = shared.rows_of(rank >= 0)
         rows = rows[label[shared.account[rows]] < 0]
         group = rank[shared.key[rows]]
         enough = np.flatnonzero(np.bincount(group, minlength=len(kept)) >= LEAST_SHARED)[:most]
-        if len(enough) == most or asked >= len(kept):
+        if len(enough) == most or asked >= len(usable):
             break
         asked *= 4
     number = np.full(len(kept), -1, np.int64)
@@ -66,6 +67,15 @@ def calibration_groups(shared: Shared, label: npt.NDArray[np.int64], most: int, 
         schema={"group": pl.UInt32(), "account": pl.UInt32()},
     )
     return frame.sort("group", "account")
+
+
+def _least(place: npt.NDArray[np.uint64], count: int) -> npt.NDArray[np.int64]:
+    """Where the ``count`` smallest are, in order, the first of equals first. Most are never asked for: to sort all of
+    them took a third of the time here."""
+    if count >= len(place):
+        return np.argsort(place, kind="stable")
+    near = np.flatnonzero(place <= np.partition(place, count)[count])
+    return near[np.argsort(place[near], kind="stable")][:count]
 
 
 ENOUGH = 300

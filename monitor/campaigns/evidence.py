@@ -53,24 +53,27 @@ def witnesses(
     group, who = groups["group"].to_numpy().astype(np.int64), groups["account"].to_numpy().astype(np.int64)
     order = np.lexsort((who, group))
     group, who = group[order], who[order]
-    cuts = _cuts(group, who, shared.account)
-    parts = [_of(group[a:b], who[a:b], shared, seen_step, day_steps) for a, b in pairwise(cuts)]
+    begin, held = _span(who, shared.account)
+    parts = [
+        _of(group[a:b], who[a:b], *_rows_of(begin[a:b], held[a:b]), shared, seen_step, day_steps)
+        for a, b in pairwise(_cuts(group, held))
+    ]
     members = pl.concat([p.members for p in parts]).cast({"group": groups.schema["group"], "account": pl.UInt32()})
     return Witnesses(pl.concat([p.values for p in parts]), members)
 
 
-def _cuts(group: I64, who: I64, account: I32) -> list[int]:
+def _cuts(group: I64, held: I64) -> list[int]:
     """Where the accounts are cut, between groups (nothing here looks at two): whole groups of some rows together."""
     begun = np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]])) if len(group) else np.zeros(1, np.int64)
-    held = np.subtract(*_span(who, account)[::-1])
     rows = np.cumsum(held) - held
     chunk = rows[begun] // ROWS_AT_ONCE if len(group) else begun
     return [*begun[np.concatenate([[True], chunk[1:] != chunk[:-1]])].tolist(), len(group)]
 
 
-def _of(group: I64, who: I64, shared: Shared, seen_step: I64, day_steps: int) -> Witnesses:
-    """Of these groups, in order."""
-    member, row = _rows_of(who, shared.account)
+def _of(
+    group: I64, who: I64, member: I64, row: I64, shared: Shared, seen_step: I64, day_steps: int
+) -> Witnesses:  # fmt: skip
+    """Of these groups, in order; ``row`` are those of ``who``, each of whose place is ``member``."""
     values, at = _speaking(group[member], row, shared)
     member, row, at = member[at >= 0], row[at >= 0], at[at >= 0]
     kind, n = shared.kind[shared.key[row]], len(who)
@@ -101,19 +104,19 @@ def _of(group: I64, who: I64, shared: Shared, seen_step: I64, day_steps: int) ->
     return Witnesses(values, pl.DataFrame({n: pl.Series(column, nan_to_null=True) for n, column in members.items()}))
 
 
-def _rows_of(who: I64, account: I32) -> tuple[I64, I64]:
-    """(place in ``who``, row) of each row of its accounts; ``account`` [rows] is sorted."""
-    begin, end = _span(who, account)
-    held = end - begin
-    member = np.repeat(np.arange(len(who)), held)
+def _rows_of(begin: I64, held: I64) -> tuple[I64, I64]:
+    """(account, row) of each row of accounts whose ``held`` rows begin at ``begin``; accounts counted from 0."""
+    member = np.repeat(np.arange(len(held)), held)
     return member, np.arange(len(member)) - np.repeat(np.cumsum(held) - held, held) + begin[member]
 
 
 def _span(who: I64, account: I32) -> tuple[I64, I64]:
-    """Where the rows of each of ``who`` begin and end. In the rows' own type: numpy would copy all of them into the
-    other, which is most of the work where ten million are looked through for a thousand accounts."""
-    mine = who.astype(account.dtype)
-    return np.searchsorted(account, mine), np.searchsorted(account, mine, side="right")
+    """Where the rows of each of ``who`` begin, and how many they are; ``account`` [rows] is sorted. Each is looked for
+    once and in order: one after another as they came, a thousandth of ten million rows' accounts took 80 ms. In the
+    rows' own type: numpy would copy all of them into the other."""
+    each, place = np.unique(who.astype(account.dtype), return_inverse=True)
+    begin = np.searchsorted(account, each)
+    return begin[place], (np.searchsorted(account, each, side="right") - begin)[place]
 
 
 def _speaking(group: I64, row: I64, shared: Shared) -> tuple[pl.DataFrame, I64]:

@@ -19,9 +19,9 @@ import polars as pl
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from monitor.campaigns.kernels import I32, I64, U8, U64, number, table_bits, tallied
+from monitor.campaigns.kernels import I32, I64, U8, U64, number, table_bits
 from monitor.campaigns.kinds import ATTESTED, EXACT, GROUP_OF
-from monitor.campaigns.links import followed
+from monitor.campaigns.links import chosen, followed
 from monitor.campaigns.numbering import Numbers
 from monitor.campaigns.pairs import EVERY, repeated_pairs
 from monitor.jit import sealed
@@ -53,6 +53,10 @@ class Shared:
     tenant: I32
     tenants: int
     links: pl.DataFrame
+
+    def rows_of(self, asked: npt.NDArray[np.bool_]) -> I64:
+        """Rows of the links to the keys ``asked`` [keys] for, in order."""
+        return chosen(sealed(self.key), sealed(asked)) if asked.any() else np.zeros(0, np.int64)
 
     def of(self, accounts: npt.NDArray[np.integer[Any]]) -> pl.DataFrame:
         """Links of some accounts, in order: account, key, kind, df, tenant, count, first."""
@@ -92,13 +96,13 @@ def shared_values(links: pl.DataFrame, tenant: I32, most: float = 0.5, numbers: 
     account = links["account"].to_numpy().view(np.int32)
     known = numbers or Numbers.of(links)
     kind, value = known.kind, known.value
-    held = _holders(known.ids, account, tenant, len(value))
+    held = _holders(known.ids, account, tenant, known.rows)
     least = np.where(EXACT[kind], 2, LEAST_SHARED)
-    chosen = _ordered(np.flatnonzero((held >= least) & (held <= max(most * tenants, LEAST_SHARED))), kind, value)
+    kept = _ordered(np.flatnonzero((held >= least) & (held <= max(most * tenants, LEAST_SHARED))), kind, value)
     key_of = np.full(len(value), -1, np.int32)
-    key_of[chosen] = np.arange(len(chosen), dtype=np.int32)
-    return Shared(*followed(sealed(known.ids), key_of, sealed(account)), kind[chosen].astype(np.int64), value[chosen],
-                  held[chosen], tenant, tenants, links)  # fmt: skip
+    key_of[kept] = np.arange(len(kept), dtype=np.int32)
+    return Shared(*followed(sealed(known.ids), key_of, sealed(account)), kind[kept].astype(np.int64), value[kept],
+                  held[kept], tenant, tenants, links)  # fmt: skip
 
 
 def _ordered(numbers: I64, kind: U8, value: U64) -> I64:
@@ -108,21 +112,23 @@ def _ordered(numbers: I64, kind: U8, value: U64) -> I64:
     return np.concatenate([numbers[:0], *(part[np.argsort(value[part])] for part in parts)])
 
 
-def _holders(ids: I32, account: I32, tenant: I32, count: int) -> I64:
-    """Tenants behind each number: its rows, less those of one tenant's further accounts."""
-    several = (np.bincount(tenant) > 1)[tenant][account]
-    out = tallied(ids, count, several)
-    if several.any():
-        row, whose = ids[several].astype(np.uint64), tenant[account[several]].astype(np.uint64)
-        out += np.bincount(ids[several][number(row, whose, table_bits(len(row)))[1]], minlength=count)
-    return out
+def _holders(ids: I32, account: I32, tenant: I32, rows: I64) -> I64:
+    """Tenants behind each number that so many ``rows`` have: those, less the further ones of a tenant of several
+    accounts."""
+    several = (np.bincount(tenant) > 1)[tenant]
+    if not several.any():
+        return rows
+    at = np.flatnonzero(several[account])
+    mine = ids[at]
+    _, first = number(mine.astype(np.uint64), tenant[account[at]].astype(np.uint64), table_bits(len(at)))
+    return rows - np.bincount(mine, minlength=len(rows)) + np.bincount(mine[first], minlength=len(rows))
 
 
 def components(shared: Shared, tenant: I32, accounts: int, margin_bits: float) -> Components:
     """Connected components over the significant pairs, and over values that are exact by themselves."""
     who, node, pairs, looked_at, threshold = _significant(shared, tenant, margin_bits)
     # An opaque blob that two tenants send back needs no second witness: each was given to one conversation.
-    exact = np.flatnonzero(EXACT[shared.kind][shared.key])
+    exact = shared.rows_of(EXACT[shared.kind])
     who = np.concatenate([who, shared.account[exact]])
     node = np.concatenate([node, pairs + shared.key[exact]])
     label = np.full(accounts, -1, np.int64)
@@ -144,7 +150,7 @@ def _significant(shared: Shared, tenant: I32, margin_bits: float) -> tuple[I32, 
     if not len(pair):
         return who, np.zeros(0, np.int64), 0, looked_at, float(np.log2(max(looked_at, 1))) + margin_bits
     ids, first = number(pair, pair, table_bits(len(pair)))
-    held = _holders(ids, who, tenant, len(first))
+    held = _holders(ids, who, tenant, np.bincount(ids, minlength=len(first)))
     threshold = float(np.log2(looked_at)) + margin_bits
     enough = np.flatnonzero(held >= LEAST_SHARED)
     bits = surprise(held[enough].astype(np.float64), chance(pair[first[enough]], shared.df, shared.tenants))

@@ -106,19 +106,9 @@ def counted(ids: I32, groups: int, count: I32) -> I32:
     return total
 
 
-@njit
-def tallied(ids: I32, groups: int, left_out: npt.NDArray[np.bool_]) -> I64:
-    """Rows of each number, less those ``left_out``."""
-    total = np.zeros(groups, np.int64)
-    for i in range(len(ids)):
-        total[ids[i]] += not left_out[i]
-    return total
-
-
 @warmup
 def _warm() -> None:
     ids, _ = number(np.zeros(1, np.uint64), np.zeros(1, np.uint64), 4)
     counted(ids, 1, np.zeros(1, np.int32))
-    tallied(ids, 1, np.zeros(1, np.bool_))
     wide, narrow = np.zeros((1, 2), np.int64), np.zeros((1, 1), np.int32)
     folded(ids, 1, wide, wide, np.zeros(1, np.uint64), np.zeros(1, np.uint64), wide, narrow)

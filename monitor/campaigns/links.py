@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from monitor.campaigns.fetching import ask, room
 from monitor.campaigns.kernels import I32, I64, U8, U64
 from monitor.jit import njit, sealed, warmup
 
@@ -29,6 +30,8 @@ SCHEMA = {
 """``count`` requests from step ``first`` to step ``last``."""
 _NEVER = -(2**31)
 _ADD, _LOWER, _RAISE = 0, -1, 1
+_AHEAD = 32
+"""Links whose keys are asked for before their turn."""
 _DRAWN = {"last": _RAISE, "first": _LOWER, "count": _ADD}
 """How what is new of a known link is drawn into its row; by ``last`` it is told which rows stay."""
 
@@ -78,11 +81,9 @@ class Splice:
     value: U64
     kept: npt.NDArray[np.bool_] | None = None
 
-    def of(self, old: npt.NDArray[_T], new: npt.NDArray[_T]) -> npt.NDArray[_T]:
-        """A column of the old table, with what the new rows have in it, as the new table has it."""
-        head = np.arange(len(new), dtype=np.int32)
-        out = _inserted(sealed(old), sealed(new), head, self.at) if len(self.at) else old
-        return out if self.kept is None else out[self.kept]
+    def put(self, old: npt.NDArray[_T], new: npt.NDArray[_T]) -> npt.NDArray[_T]:
+        """A column of the old table, with what the new rows have in it put between, those ``kept`` and the others."""
+        return _inserted(sealed(old), sealed(new), np.arange(len(new), dtype=np.int32), self.at)
 
 
 def _column(parts: Sequence[pl.DataFrame], name: str) -> npt.NDArray[Any]:
@@ -187,36 +188,60 @@ def _draw(column: npt.NDArray[_T], row: I32, new: npt.NDArray[_T], more: I32, ho
             column[row[i]] = max(held, come) if how == _RAISE else min(held, come)
 
 
-@njit
 def _inserted(old: npt.NDArray[_T], new: npt.NDArray[_T], head: I32, at: I32) -> npt.NDArray[_T]:
     """``old`` with the rows ``head`` of ``new`` before its rows ``at``, in order."""
-    m = len(head)
-    out = np.empty(len(old) + m, old.dtype)
-    i = 0
-    for f in range(m):
-        while i < at[f]:
-            out[i + f] = old[i]
-            i += 1
-        out[i + f] = new[head[f]]
-    while i < len(old):
-        out[i + m] = old[i]
-        i += 1
+    out = room(len(old) + len(head), old.dtype)
+    _insert(old, new, head, at, out)
     return out
 
 
 @njit
+def _insert(old: npt.NDArray[_T], new: npt.NDArray[_T], head: I32, at: I32, out: npt.NDArray[_T]) -> None:
+    begin = 0
+    for f in range(len(head) + 1):
+        end = at[f] if f < len(head) else len(old)
+        # parts, counted from 0: only so the compiler knows of no place before the first, and copies many at once
+        part, given = out[begin + f : end + f], old[begin:end]
+        for i in range(len(given)):
+            part[i] = given[i]
+        if f < len(head):
+            out[end + f] = new[head[f]]
+        begin = end
+
+
 def followed(ids: I32, key_of: I32, account: I32) -> tuple[I32, I32, I32]:
     """Rows whose number has a key (not -1), in order: account, key, row."""
-    # room for all: pages that nobody writes take no memory, and counting first was half of the time
-    n = len(ids)
-    whose, key, row = np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.int32)
-    at = 0
+    # room for all: memory that nobody writes costs nothing, and counting first was half of the time
+    whose, key, row = (room(len(ids), np.int32) for _ in range(3))
+    size = _follow(ids, key_of, account, whose, key, row)
+    return whose[:size], key[:size], row[:size]
+
+
+@njit
+def _follow(ids: I32, key_of: I32, account: I32, whose: I32, key: I32, row: I32) -> int:
+    at, n = 0, len(ids)
     for i in range(n):
+        ask(key_of, ids[min(i + _AHEAD, n - 1)])
         # written in any case, and over again by the next: which of them have none no branch can foresee
         k = key_of[ids[i]]
         whose[at], key[at], row[at] = account[i], k, i
         at += k >= 0
-    return whose[:at], key[:at], row[:at]
+    return at
+
+
+def chosen(key: I32, asked: npt.NDArray[np.bool_]) -> I64:
+    """Rows whose key is ``asked`` [keys] for, in order."""
+    row = room(len(key), np.int64)
+    return row[: _choose(key, asked, row)].copy()
+
+
+@njit
+def _choose(key: I32, asked: npt.NDArray[np.bool_], row: I64) -> int:
+    at = 0
+    for i in range(len(key)):
+        row[at] = i  # as above
+        at += asked[key[i]]
+    return at
 
 
 @warmup
@@ -226,3 +251,4 @@ def _warm() -> None:
     merged(one, [one.with_columns(account=pl.lit(1, pl.UInt32))])
     row = np.zeros(1, np.int32)
     followed(sealed(row), row, sealed(row))
+    chosen(sealed(row), sealed(np.zeros(1, np.bool_)))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from monitor.campaigns.fetching import ask, room
 from monitor.campaigns.kernels import I32, I64, U8, U64
 from monitor.campaigns.kinds import GROUPS
 from monitor.jit import njit, sealed, warmup
@@ -17,12 +18,13 @@ from monitor.jit import njit, sealed, warmup
 A_GROUP = np.array([8 if name == "template" else 3 for name in GROUPS], np.int64)
 """Values of a group that an account brings into pairs, the rarest ones: the number of pairs stays linear."""
 _MOST = int(A_GROUP.max())
-_ATTESTED, _GROUP = 128, 127
-"""Bits of a key's code: whether it is attested, and its group."""
+_ATTESTED, _FIRST, _GROUP = 128, 64, 63
+"""Bits of a key's code: whether it is attested, whether it may come first in a pair, and its group."""
 _WANTED = np.int32(-1)
 """Count of a key whose pair with the one that is looked at is asked for."""
-_AHEAD = 5
-"""Accounts whose keys are asked for before their turn: where one account's end tells the next, memory is waited for."""
+_AHEAD, _LINE = 12, 8
+"""Accounts whose keys are asked for before their turn, or half of the time goes into waiting for memory: from the first
+key, and from so many on, as most of them lie across two lines of the processor's cache."""
 _ROOM = 1 << 12
 """Pairs for which there is room at first."""
 _SLACK = 0.01
@@ -32,34 +34,50 @@ EVERY = -1.0
 
 
 @njit
-def _rarest(account: I32, key: I32, df: I64, code: U8) -> tuple[I32, I32, I32]:
-    """The ``A_GROUP`` rarest keys of each group of each account, one account after another, by group; the last of each
-    account as ``~key``; where each account's begin, and whose they are. ``account`` must be sorted."""
-    n = len(account)
-    people = 0
-    for i in range(n):
-        people += i == 0 or account[i] != account[i - 1]
-    held = np.empty(n, np.int32)
-    begins, whose = np.zeros(people + 1, np.int32), np.empty(people, np.int32)
-    groups = len(A_GROUP)
+def _beginnings(key: I32, code: U8, begin: I32) -> int:
+    """Fill ``begin`` [keys + 1] with where the places of each key begin that may come first in a pair, one key after
+    another, were each of its links brought; how many that is."""
+    keys = len(code)
+    begin[:] = 0
+    for i in range(len(key)):
+        begin[key[i] + 1] += code[key[i]] >= _FIRST
+    for k in range(keys):
+        begin[k + 1] += begin[k]
+    return int(begin[keys])
+
+
+@njit
+def _brought(
+    account: I32, key: I32, df: I64, code: U8, begin: I32, held: I32, begins: I32, whose: I32, place: I32, end: I32
+) -> int:
+    """Fill ``held`` with the ``A_GROUP`` rarest keys of each group of each account, one account after another, by
+    group, the last of each account as ``~key``; ``begins`` and ``whose`` with where each account's begin, and whose
+    they are. Fill ``place`` [begin[k], end[k]] with where, in each account of a key, what stands behind its group
+    begins. ``account`` must be sorted. How many are held."""
+    n, groups = len(account), len(A_GROUP)
     chosen, filled = np.zeros((groups, _MOST), np.int64), np.zeros(groups, np.int64)
+    end[:] = begin[:-1]
     total, start, person = 0, 0, 0
-    for end in range(1, n + 1):
-        if end < n and account[end] == account[start]:
+    begins[0] = 0
+    for stop in range(1, n + 1):
+        if stop < n and account[stop] == account[start]:
             continue
         # most accounts bring few enough of each group, by group already: those are taken as they stand
         plain, last, run = True, np.int64(-1), 0
-        for i in range(start, end):
+        for i in range(start, stop):
             group = np.int64(code[key[i]] & _GROUP)
             run = run + 1 if group == last else 1
             plain = plain and bool(group >= last) and bool(run <= A_GROUP[group])
             last = group
             held[total + i - start] = key[i]
+            ask(end, key[min(i + 64, n - 1)])
+            ask(place, end[key[min(i + 32, n - 1)]])
+        first = total
         if plain:
-            total += end - start
+            total += stop - start
         else:
             filled[:] = 0
-            for i in range(start, end):
+            for i in range(start, stop):
                 k = key[i]
                 g = code[k] & _GROUP
                 most, f = A_GROUP[g], filled[g]
@@ -78,66 +96,47 @@ def _rarest(account: I32, key: I32, df: I64, code: U8) -> tuple[I32, I32, I32]:
                 for j in range(filled[g]):
                     held[total] = chosen[g, j]
                     total += 1
+        behind, group = first, np.int64(code[held[first]] & _GROUP)
+        for i in range(first + 1, total):
+            g = np.int64(code[held[i]] & _GROUP)
+            if g == group:
+                continue
+            for j in range(behind, i):
+                k = held[j]
+                if code[k] >= _FIRST:
+                    place[end[k]] = i
+                    end[k] += 1
+            behind, group = i, g
         held[total - 1] = ~held[total - 1]
         whose[person] = account[start]
         person += 1
         begins[person] = total
-        start = end
-    return held[:total], begins, whose
-
-
-@njit
-def _places(held: I32, code: U8) -> tuple[I32, I32]:
-    """Where, in each account of a key, what stands behind its group begins: places in ``held``, one key after another,
-    for the keys that come first in a pair; and where each key's begin [keys + 1]."""
-    keys = len(code)
-    attested = np.int64(-1)
-    for k in range(keys):
-        if code[k] & _ATTESTED:
-            attested = max(attested, np.int64(code[k] & _GROUP))
-    begin, behind = np.zeros(keys + 1, np.int32), np.empty(len(held), np.int32)
-    after, group = -1, np.int64(-1)
-    for i in range(len(held) - 1, -1, -1):
-        k = max(held[i], ~held[i])
-        g = np.int64(code[k] & _GROUP)
-        if held[i] < 0:
-            after = -1
-        elif g != group:
-            after = i + 1
-        group = g
-        # behind what the client chooses, from the last attested group on, stands nothing attested
-        behind[i] = after if (code[k] & _ATTESTED) or g < attested else -1
-        begin[k + 1] += behind[i] >= 0
-    for k in range(keys):
-        begin[k + 1] += begin[k]
-    place, at = np.empty(begin[keys], np.int32), begin[:-1].copy()
-    for i in range(len(held)):
-        if behind[i] >= 0:
-            k = max(held[i], ~held[i])
-            place[at[k]] = behind[i]
-            at[k] += 1
-    return place, begin
+        start = stop
+    return person
 
 
 @njit
 def _counted(
-    held: I32, begins: I32, whose: I32, place: I32, begin: I32, df: I64, code: U8, least: int, tenants: int, bits: float
-) -> tuple[U64, I32, int]:
+    held: I32, begins: I32, whose: I32, place: I32, begin: I32, end: I32, df: I64, code: U8, count: I32, least: int,
+    tenants: int, bits: float,
+) -> tuple[U64, I32, int]:  # fmt: skip
     """(pair, account) of the pairs asked for; how many different pairs there are.
 
     ``count`` is never cleared, as most pairs are held once and clearing them took as long as counting: what it says up
     to ``base`` is of an earlier key.
     """
-    keys = len(df)
-    count, often = np.zeros(keys, np.int32), np.empty(keys, np.int32)
+    keys, last = len(df), len(place) - 1
+    often = np.empty(keys, np.int32)
+    count[:] = 0
     pair, who, kept, different = np.empty(_ROOM, np.uint64), np.empty(_ROOM, np.int32), 0, 0
-    base, ahead = 0, np.int32(0)
+    base = 0
     for k in range(keys):
         attested = (code[k] & _ATTESTED) != 0
-        n, enough, stop = 0, base + least, begin[k + 1]
-        for p in range(begin[k], stop):
-            j = place[p]
-            ahead ^= held[place[min(p + _AHEAD, stop - 1)]]
+        n, enough = 0, base + least
+        for p in range(begin[k], end[k]):
+            j, later = place[p], place[min(p + _AHEAD, last)]
+            ask(held, later)
+            ask(held, later + _LINE)
             while True:
                 h = held[j]
                 other = max(h, ~h)
@@ -159,10 +158,10 @@ def _counted(
                 often[several] = other
                 count[other] = _WANTED
                 several += 1
-        base += begin[k + 1] - begin[k]
+        base += end[k] - begin[k]
         if not several:
             continue
-        for p in range(begin[k], begin[k + 1]):
+        for p in range(begin[k], end[k]):
             j = place[p]
             while True:
                 h = held[j]
@@ -178,8 +177,6 @@ def _counted(
                 j += 1
         for t in range(several):
             count[often[t]] = 0
-    if keys:
-        often[0] = ahead  # or the compiler leaves those reads out
     return pair[:kept].copy(), who[:kept].copy(), different
 
 
@@ -209,13 +206,16 @@ def repeated_pairs(
     Pairs are of two groups, one key attested: ``key << 32 | key``, the smaller group first. Links must be sorted by
     account; ``df``, ``group`` and ``attested`` are by key.
     """
-    code = (group + attested * _ATTESTED).astype(np.uint8)
-    held, begins, whose = _rarest(sealed(account), sealed(key), sealed(df), sealed(code))
-    place, begin = _places(held, sealed(code))
-    pair, who, different = _counted(
-        held, begins, whose, place, begin, sealed(df), sealed(code), least, tenants, float(bits)
-    )
-    return pair, who, different
+    # behind what the client chooses, from the last attested group on, stands nothing attested
+    first = attested | (group < group[attested].max(initial=-1))
+    code = sealed((group + attested * _ATTESTED + first * _FIRST).astype(np.uint8))
+    account, key, df = sealed(account), sealed(key), sealed(df)
+    begin, end = room(len(df) + 1, np.int32), room(len(df), np.int32)
+    place = room(_beginnings(key, code, begin), np.int32)
+    held, begins, whose = (room(n, np.int32) for n in (len(key), len(key) + 1, len(key)))
+    people = _brought(account, key, df, code, begin, held, begins, whose, place, end)
+    count = room(len(df), np.int32)
+    return _counted(held, begins[: people + 1], whose, place, begin, end, df, code, count, least, tenants, float(bits))
 
 
 @warmup

@@ -165,6 +165,7 @@ def test_numbers_that_are_kept_from_merge_to_merge_give_what_numbering_anew_give
         renumbered += numbers.gone == 0 and how.kept is not None
         assert numbers.kind[numbers.ids].tolist() == table["kind"].to_list()
         assert numbers.value[numbers.ids].tolist() == table["value"].to_list()
+        assert numbers.rows.tolist() == np.bincount(numbers.ids, minlength=len(numbers.value)).tolist()
         assert len({*zip(numbers.kind.tolist(), numbers.value.tolist(), strict=True)}) == len(numbers.value)
         some = table["account"].to_numpy() % 7 != 0
         for kept, rows in ((table, numbers), (table.filter(some), numbers.where(some))):
