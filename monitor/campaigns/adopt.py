@@ -101,8 +101,8 @@ def latecomers(
 
     ``before``: accounts that belonged to a campaign at the last rebuild.
     """
-    keyed, rows = _holding(values.filter(pl.col("bits") > 0), shared)
-    rows = rows[found.label[shared.account[rows]] < 0]
+    keyed, held = _holding(values.filter(pl.col("bits") > 0), shared)
+    rows = held[found.label[shared.account[held]] < 0]
     rows = _near(rows, keyed, shared, margin_bits - LESS_BITS)
     key = shared.key[rows]
     free = pl.DataFrame(
@@ -114,7 +114,7 @@ def latecomers(
     for number, members in enumerate(groups):
         group[members] = number
     group[joined["account"].to_numpy()] = joined["campaign"].to_numpy()
-    return pl.concat([joined, paired(values, shared, group, found.threshold)])
+    return pl.concat([joined, paired(values, shared, held, group, found.threshold)])
 
 
 def _near(rows: I64, keyed: pl.DataFrame, shared: Shared, least_bits: float) -> I64:
@@ -134,15 +134,16 @@ _ROUNDED = 1e-3
 _FREE, _NOBODYS = -1, -2
 
 
-def paired(values: pl.DataFrame, shared: Shared, group: I64, threshold_bits: float) -> pl.DataFrame:
+def paired(values: pl.DataFrame, shared: Shared, within: I64, group: I64, threshold_bits: float) -> pl.DataFrame:
     """``account`` and ``campaign`` of those of no ``group`` (-1) that hold two of a campaign's own values, one attested
-    and one that the client chose, which more tenants hold together than chance explains, most of them hers."""
+    and one that the client chose, which more tenants hold together than chance explains, most of them hers. ``within``:
+    rows of the links to all values that say anything for a campaign."""
     hers = (pl.col("held") >= OWN_SHARE * pl.col("df")) & (pl.col("kind") != _CLOSING)
     own = values.filter(
         (pl.col("bits") >= OWN_BITS) & (pl.col("held") >= OWN_SHARE * shared.tenants * 2.0 ** pl.col("prior"))
         & (pl.col("kind").is_in(_ATTESTED) | hers)
     )  # fmt: skip
-    keyed, rows = _holding(own, shared)
+    keyed, rows = _holding(own, shared, within)
     account = shared.account[rows]
     links = (
         pl.DataFrame({"account": account.astype(np.uint32), "tenant": shared.tenant[account],
@@ -171,8 +172,9 @@ def paired(values: pl.DataFrame, shared: Shared, group: I64, threshold_bits: flo
     )  # fmt: skip
 
 
-def _holding(values: pl.DataFrame, shared: Shared) -> tuple[pl.DataFrame, I64]:
-    """``values`` that are among those shared now, with their ``key``; and the rows of the links to one of them."""
+def _holding(values: pl.DataFrame, shared: Shared, within: I64 | None = None) -> tuple[pl.DataFrame, I64]:
+    """``values`` that are among those shared now, with their ``key``; and the rows of the links to one of them, which
+    are all ``within`` these."""
     kind, value = values["kind"].to_numpy().astype(np.int64), values["value"].to_numpy()
     begin = np.searchsorted(shared.kind, np.arange(len(KINDS) + 1))
     key = np.full(len(values), -1, np.int64)
@@ -185,7 +187,8 @@ def _holding(values: pl.DataFrame, shared: Shared) -> tuple[pl.DataFrame, I64]:
     keyed = values.with_columns(key=pl.Series(key, dtype=pl.Int64)).filter(pl.col("key") >= 0)
     asked = np.zeros(len(shared.kind), np.bool_)
     asked[keyed["key"].to_numpy()] = True
-    return keyed.with_columns(pl.col("key").cast(pl.UInt32)), shared.rows_of(asked)
+    rows = shared.rows_of(asked) if within is None else within[asked[shared.key[within]]]
+    return keyed.with_columns(pl.col("key").cast(pl.UInt32)), rows
 
 
 def shared_of(values: pl.DataFrame, links: pl.DataFrame, tenant: npt.NDArray[np.int32], tenants: int) -> Shared:

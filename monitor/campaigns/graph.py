@@ -108,7 +108,7 @@ def shared_values(links: pl.DataFrame, tenant: I32, most: float = 0.5, numbers: 
 def _ordered(numbers: I64, kind: U8, value: U64) -> I64:
     """Numbers by kind and value: kind by kind, as a sort by both took three times as long."""
     of_kind = kind[numbers]
-    parts = [numbers[of_kind == k] for k in np.unique(of_kind)]
+    parts = [numbers[of_kind == k] for k in np.flatnonzero(np.bincount(of_kind))]
     return np.concatenate([numbers[:0], *(part[np.argsort(value[part])] for part in parts)])
 
 

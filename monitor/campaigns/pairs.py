@@ -25,6 +25,8 @@ _WANTED = np.int32(-1)
 _AHEAD, _LINE = 12, 8
 """Accounts whose keys are asked for before their turn, or half of the time goes into waiting for memory: from the first
 key, and from so many on, as most of them lie across two lines of the processor's cache."""
+_FURTHER = 64
+"""Links whose keys' ends are asked for before their turn."""
 _ROOM = 1 << 12
 """Pairs for which there is room at first."""
 _SLACK = 0.01
@@ -53,7 +55,7 @@ def _brought(
     """Fill ``held`` with the ``A_GROUP`` rarest keys of each group of each account, one account after another, by
     group, the last of each account as ``~key``; ``begins`` and ``whose`` with where each account's begin, and whose
     they are. Fill ``place`` [begin[k], end[k]] with where, in each account of a key, what stands behind its group
-    begins. ``account`` must be sorted. How many are held."""
+    begins. ``account`` must be sorted. How many accounts there are."""
     n, groups = len(account), len(A_GROUP)
     chosen, filled = np.zeros((groups, _MOST), np.int64), np.zeros(groups, np.int64)
     end[:] = begin[:-1]
@@ -70,8 +72,7 @@ def _brought(
             plain = plain and bool(group >= last) and bool(run <= A_GROUP[group])
             last = group
             held[total + i - start] = key[i]
-            ask(end, key[min(i + 64, n - 1)])
-            ask(place, end[key[min(i + 32, n - 1)]])
+            ask(end, key[min(i + _FURTHER, n - 1)])
         first = total
         if plain:
             total += stop - start
