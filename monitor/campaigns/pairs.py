@@ -65,15 +65,17 @@ def _brought(
         if stop < n and account[stop] == account[start]:
             continue
         # most accounts bring few enough of each group, by group already: those are taken as they stand
-        plain, last, run = True, np.int64(-1), 0
+        first, plain = total, True
+        behind, group = start, np.int64(code[key[start]] & _GROUP)
         for i in range(start, stop):
-            group = np.int64(code[key[i]] & _GROUP)
-            run = run + 1 if group == last else 1
-            plain = plain and bool(group >= last) and bool(run <= A_GROUP[group])
-            last = group
-            held[total + i - start] = key[i]
+            k = key[i]
+            held[total + i - start] = k
             ask(end, key[min(i + _FURTHER, n - 1)])
-        first = total
+            now = np.int64(code[k] & _GROUP)
+            if now != group:
+                plain = plain and bool(now > group) and bool(i - behind <= A_GROUP[group])
+                behind, group = i, now
+        plain = plain and bool(stop - behind <= A_GROUP[group])
         if plain:
             total += stop - start
         else:
@@ -99,15 +101,15 @@ def _brought(
                     total += 1
         behind, group = first, np.int64(code[held[first]] & _GROUP)
         for i in range(first + 1, total):
-            g = np.int64(code[held[i]] & _GROUP)
-            if g == group:
+            now = np.int64(code[held[i]] & _GROUP)
+            if now == group:
                 continue
             for j in range(behind, i):
                 k = held[j]
                 if code[k] >= _FIRST:
                     place[end[k]] = i
                     end[k] += 1
-            behind, group = i, g
+            behind, group = i, now
         held[total - 1] = ~held[total - 1]
         whose[person] = account[start]
         person += 1
