@@ -149,7 +149,8 @@ def test_heavy_is_found_among_far_more_grams_than_there_is_room_for() -> None:
     rng = np.random.default_rng(5)
     counter = Counter(epoch=0, key_id=RING.keys[0].id)
     total = 0
-    vocabulary = ["".join(w) for w in product("abcdefghijklm", repeat=4)]
+    # an array: of a list of 28,561 words choice would make one for each prompt, 2 ms
+    vocabulary = np.array(["".join(w) for w in product("abcdefghijklm", repeat=4)])
     while counter.numbers[2] < MOST_TEXTS:
         prompts = [
             " ".join(rng.choice(vocabulary, 150))
