@@ -158,6 +158,15 @@ def prometheus() -> Iterator[Callable[..., servers.Prometheus]]:
         yield start
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """``-n auto``: one more than processors, since the tests of servers and of killed processes mostly wait.
+
+    A worker takes 1.5 GB. ``PYTEST_XDIST_AUTO_NUM_WORKERS`` says otherwise, as ever.
+    """
+    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else len(os.sched_getaffinity(0)) + 1
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Workers of pytest-xdist compile kernels from either end of the list, one from each, and load what others made.
 
