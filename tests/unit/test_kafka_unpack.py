@@ -52,7 +52,12 @@ def taken(kind, data, sizes=(1000,), fetch_offset=0, **more):
             if not reader:
                 break
             given = reader.take(size)
-            found += each(given) if kind is QuickRecords else [(r.offset, r.timestamp, r.value) for r in given]
+            # -1 is Kafka's word for no time, which the library leaves as it is in a record of its own
+            found += (
+                each(given)
+                if kind is QuickRecords
+                else [(r.offset, None if r.timestamp == -1 else r.timestamp, r.value) for r in given]
+            )
             found.append(reader.next_fetch_offset)
     except CorruptRecordError as error:
         found.append("a header's name" if "UnicodeDecodeError" in str(error) else "corrupt")
