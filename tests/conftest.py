@@ -17,8 +17,13 @@ from typing import Any, NoReturn
 import browser
 import pytest
 import servers
+from hypothesis import settings
 
 from monitor.source.embedded import EmbeddedKafka, EmbeddedServer, EmbeddedValkey, MissingWheel, resp
+
+# 200 ms by default, which an example takes where more run than there are processors
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 REQUIRED = os.environ.get("MONITOR_REQUIRE_SERVERS") == "1"
 

@@ -88,9 +88,9 @@ class KafkaUnderTest:
             brokers=(self.bootstrap,),
             topic=self.topic,
             group=f"{self.topic}-{next(_names)}",
-            session_timeout_ms=6000,
+            session_timeout_ms=30_000,  # nobody dies here, and with 6 s one that a busy machine held up joined anew
             heartbeat_interval_ms=500,
-            max_poll_interval_ms=10_000,
+            max_poll_interval_ms=60_000,
             fetch_max_wait_ms=100,
         )
         return KafkaSource(settings, listener)
