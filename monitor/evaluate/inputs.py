@@ -52,6 +52,7 @@ class Revision(msgspec.Struct, frozen=True):
     state: str = "open"
     mode: str = "alert"
     hypothesis: str = "unknown"
+    hypotheses: dict[str, float] = {}
     subject: str = ""
     accounts: list[str] = []
     members: dict[str, Any] = {}

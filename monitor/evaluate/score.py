@@ -23,6 +23,8 @@ from .inputs import Ledger, Revision, Truth
 HIGH = frozenset({"high", "critical"})
 LEVELS = ("info", "low", "medium", "high", "critical")
 DELAYS_H = (0, 4, 24)
+NAMED = 0.5
+"""An alert names each hypothesis of that confidence or more: they are held apart, so it may name several."""
 STEP_S = 600.0
 """Length of a campaign step as it comes with the settings: nobody is named before the end of his first one."""
 
@@ -62,6 +64,8 @@ class CampaignScore:
     leaked_at_least: float | None = None
     """Share of the requests that no detector of whole steps could save: what each member sent until the end of the
     ten minutes in which its first request came. None where rows are days, or nothing was sent."""
+    named: dict[str, float] = field(default_factory=dict)
+    """Hypotheses that the last revision of an alert on it names, each with the hours until an alert of HIGH did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +166,12 @@ class _Alert:
         return next((r.accounts for r in reversed(self.revisions) if r.accounts), [])
 
 
+def _names(revision: Revision) -> set[str]:
+    """Hypotheses that a revision names; one that gives no confidences (a baseline's) names its only one."""
+    held = revision.hypotheses or {revision.hypothesis: 1.0}
+    return {name for name, confidence in held.items() if confidence >= NAMED}
+
+
 def _majority(accounts: Sequence[str], members: set[str]) -> bool:
     return 2 * sum(a in members for a in accounts) > len(accounts)
 
@@ -249,7 +259,14 @@ class _Scorer:
             a for a in self.alerts
             if a.kind == "campaign" and a.live and a.high() and a.core() and _majority(a.core(), members)
         ]  # fmt: skip
-        when = [r.revised_at for a in mine for r in a.high() if r.accounts and _majority(r.accounts, members)]
+        rightly = [r for a in mine for r in a.high() if r.accounts and _majority(r.accounts, members)]
+        when = [r.revised_at for r in rightly]
+        # what an alert took back is not named, however early it was
+        stands = {h for a in mine for h in _names(a.last)}
+        named = {
+            h: (min(at) - first) / 3600
+            for h in sorted(stands) if (at := [r.revised_at for r in rightly if h in _names(r)])
+        }  # fmt: skip
         best = min(mine, key=lambda a: a.high()[0].revised_at, default=None)
         core = {x for a in mine for x in a.core()}
         everyone = core | {x for a in mine for r in a.revisions[-1:] for x in r.members}
@@ -266,6 +283,7 @@ class _Scorer:
             member_precision=_ratio(len(everyone & members), len(everyone)),
             member_recall=len(everyone & members) / len(members) if mine else None,
             noticed=len(members & self.noticed.keys()), leaked_at_least=self.floor(members),
+            named=named,
         )  # fmt: skip
 
     def lone(self) -> tuple[LoneScore, ...]:

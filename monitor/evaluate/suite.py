@@ -27,7 +27,7 @@ from .fairness import TESTS, Fairness, compare, transform
 from .groups import GroupCount, by_group
 from .inputs import read_alerts, read_log, read_truth
 from .mmd_table import MmdRow
-from .score import Evaluation, evaluate
+from .score import CampaignScore, Evaluation, evaluate
 from .semireal import Sources, mmd_rows
 from .sizes import PAIR_ACCOUNTS, PAIRS, SIDES, SUITES, Size, batch_cast, mix_variant, pair_cast, size_variant
 
@@ -37,6 +37,8 @@ Spread = Callable[[Callable[["Job"], Any], Sequence["Job"]], Iterable[Any]]
 """As ``map``: of worlds to make first, then of runs."""
 Progress = Callable[[int, int, str], None]
 """Called with (worlds made and runs done, how many of both in all, what was just done)."""
+Named = tuple[str, int, float]
+"""A hypothesis, in how many runs it is named, median hours until it is."""
 _Made = TypeVar("_Made")
 
 NO_TEXT = "metadata only"
@@ -100,14 +102,15 @@ class SuiteReport:
         """Names of runs, in order."""
         return list(dict.fromkeys(o.name for o in self.outcomes))
 
-    def time_to_alert(self) -> list[tuple[str, int, int, float | None]]:
-        """(mix, size or batch, runs, found, median hours to HIGH) of the worlds made for it."""
+    def time_to_alert(self) -> list[tuple[str, int, int, float | None, list[Named]]]:
+        """(mix, size or batch, runs, found, median hours to HIGH, hypotheses named) of the worlds made for it."""
         rows = []
         for name in self.names:
             if name.startswith(("mix ", "size ", "batch ")):
                 hits = [c for o in self.of(name) for c in o.evaluation.campaigns]
                 hours = [c.hours_to_high for c in hits if c.hours_to_high is not None]
-                rows.append((name, len(hits), sum(c.found for c in hits), median(hours) if hours else None))
+                after = median(hours) if hours else None
+                rows.append((name, len(hits), sum(c.found for c in hits), after, _named(hits)))
         return rows
 
     def as_dict(self) -> dict[str, Any]:
@@ -120,6 +123,15 @@ class SuiteReport:
     def to_json(self) -> str:
         """Stable JSON."""
         return json.dumps(self.as_dict(), indent=1, sort_keys=True, default=str) + "\n"
+
+
+def _named(hits: Sequence[CampaignScore]) -> list[Named]:
+    """Hypotheses that alerts name, what most runs name first."""
+    hours: dict[str, list[float]] = {}
+    for hit in hits:
+        for hypothesis, after in hit.named.items():
+            hours.setdefault(hypothesis, []).append(after)
+    return sorted(((h, len(of), median(of)) for h, of in hours.items()), key=lambda x: (-x[1], x[0]))
 
 
 def _cast(job: Job) -> list[str | Scenario]:

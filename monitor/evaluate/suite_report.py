@@ -21,7 +21,7 @@ from .mmd_table import SHARES
 from .score import DELAYS_H, CampaignScore, Evaluation, LoneScore, Rate, rate
 from .semireal import PREFIX
 from .sizes import PAIRS, SIDES
-from .suite import SuiteReport
+from .suite import Named, SuiteReport
 
 _DETECTORS = ("run", "found", "hypotheses right", "missed", "leaked", "false HIGH campaigns",
               "per million account-days, at most", "honest accounts accused", "core precision", "core recall",
@@ -154,6 +154,7 @@ def confounder_rows(suite: SuiteReport, run: str = "detector") -> list[list[str]
     return rows
 
 
+_ALERT = ("world", "runs", "found", "median hours to HIGH", "hypotheses named in (median hours)")
 _LOOK_ALIKES = ("look-alike", "accounts", "false HIGH", "contamination", "accounts at medium")
 _LONE = ("scenario", "accounts", "at HIGH", "at medium", "median hours to medium", "leaked +0 h")
 _SEMI_REAL = ("attack text", "abusive accounts : population", "found", "hypotheses right", "core recall",
@@ -235,10 +236,15 @@ def group_rows(suite: SuiteReport) -> list[list[str]]:
     ]
 
 
+def _hypotheses(named: Sequence[Named]) -> str:
+    return ", ".join(f"{hypothesis} {runs} ({hours:.1f})" for hypothesis, runs, hours in named) or "-"
+
+
 def sections(suite: SuiteReport) -> list[tuple[str, Sequence[str], list[list[str]]]]:
     """(title, header, rows) of each table that has rows."""
     alert = [
-        [n, str(runs), str(found), "-" if h is None else f"{h:.1f}"] for n, runs, found, h in suite.time_to_alert()
+        [n, str(runs), str(found), "-" if h is None else f"{h:.1f}", _hypotheses(named)]
+        for n, runs, found, h, named in suite.time_to_alert()
     ]
     every = [
         ("Detectors on the same logs", _DETECTORS, detector_rows(suite)),
@@ -247,7 +253,7 @@ def sections(suite: SuiteReport) -> list[tuple[str, Sequence[str], list[list[str
         ("Benign look-alikes", _LOOK_ALIKES, confounder_rows(suite)),
         ("Single abusive accounts", _LONE, lone_rows(suite)),
         ("Attacks on the detector", _COSTS, cost_rows(suite)),
-        ("Time to alert by mix (%) and size", ("world", "runs", "found", "median hours to HIGH"), alert),
+        ("Time to alert by mix (%) and size", _ALERT, alert),
         ("Semi-real: text and timing from files", _SEMI_REAL, semi_real_rows(suite)),
         ("The published MMD test, by share of the attacker in a window", _MMD, mmd_table_rows(suite)),
         ("Fairness (invariant 8)", _FAIR, fairness_rows(suite)),

@@ -174,6 +174,22 @@ def test_hypothesis_wrong_and_right_through_also():
     assert (by_name(e)["c1"].hypothesis_right, by_name(e)["c2"].hypothesis_right) == (False, True)
 
 
+def test_an_alert_names_each_hypothesis_that_it_holds_to_the_end():
+    revisions = [
+        alert("y", C2, 10, severity="medium", hypotheses={"resale": 0.85}),
+        alert("y", C2, 12, revision=2, hypotheses={"resale": 0.85, "distillation": 0.2, "account_farm": 0.9}),
+        alert("y", C2, 15, revision=3, hypotheses={"resale": 0.85, "distillation": 0.5, "account_farm": 0.4}),
+        # a closing revision names nobody
+        alert("y", [], 20, revision=4, state="closed", hypotheses={"resale": 0.85, "distillation": 0.5}),
+        alert("z", B5, 10, hypotheses={"evaluation": 0.9}),
+    ]
+    e = evaluate(revisions, TRUTH, LOG)
+    assert by_name(e)["c2"].named == {"distillation": 15.0, "resale": 12.0}
+    assert by_name(e)["c1"].named == {}
+    # a detector that gives no confidences names one
+    assert by_name(evaluate([alert("x", C1, 10)], TRUTH, LOG))["c1"].named == {"distillation": 10.0}
+
+
 def test_a_lone_scraper_is_noticed_at_medium_and_leaks_until_high():
     truth = [Truth("a8", "distillation", "D1", None, [], T0, T0 + 99 * H)]
     e = evaluate([alert("x", ["a8"], 7, kind="account", severity="medium")], truth, LOG)

@@ -8,10 +8,11 @@ import polars as pl
 import pytest
 
 from monitor.errors import BadInput, Problem
-from monitor.evaluate import ablation, baselines, fairness, read_log, sizes, suite
+from monitor.evaluate import ablation, baselines, evaluate, fairness, read_log, sizes, suite
 from monitor.evaluate import api as api_of
 from monitor.evaluate import suite_report as tables
-from monitor.evaluate.inputs import read_truth
+from monitor.evaluate.inputs import Ledger, read_truth
+from monitor.evaluate.score import CampaignScore
 from monitor.simulate import api
 from monitor.simulate.arrivals import DAY, day_factor
 from monitor.simulate.world import Simulator
@@ -20,6 +21,7 @@ SMALL = sizes.Size(
     100, 0.8, ("S1", "D1", "P3", "B5"), 100, mixes=(0.25,), sizes=(10,), ablations=("no payment",), fairness=True,
     pairs=True,
 )  # fmt: skip
+EMPTY = evaluate([], [], Ledger.of(["a"], [0.0], [1]))
 PAIR = sizes.Pair("P2 glues", ("S1", "P2"), ("S1", "P2"), 1.0)
 
 
@@ -166,9 +168,12 @@ def test_suite_runs_every_job_and_scores_it(tmp_path, small):
         assert outcome.evaluation.false_campaigns.count == 0
     assert "payment_fp" in report.of("detector")[0].summary["fields"]
     assert "payment_fp" not in report.of("no payment")[0].summary["fields"]
-    assert [(n, runs, found) for n, runs, found, _ in report.time_to_alert()] == [("mix 25", 2, 2), ("size 10", 2, 2)]
+    assert report.time_to_alert() == [
+        ("mix 25", 2, 2, 1.0, [("resale", 2, 1.0)]), ("size 10", 2, 2, 1.0, [("distillation", 2, 1.0)]),
+    ]  # fmt: skip
     assert json.loads(report.to_json())["suite"] == "small"
     text = api_of.suite_markdown(report)
+    assert "| mix 25 | 2 | 2 | 1.0 | resale 2 (1.0) |" in text
     assert "| detector | 4 of 4 | 4 | - |" in text
     assert "| 500 calls an hour | 0 of 4 | 0 | all |" in text
     assert all(f"| {name} |" in text for name in baselines.NAMES)
@@ -318,6 +323,24 @@ def test_so_many_accounts_of_the_harvest_come_on_the_whole_days_of_a_batch_world
     assert int((first | second)[rows["S13"]].sum()) == accounts < len(rows["S13"])
 
 
+def test_hypotheses_are_counted_over_runs_what_most_name_first():
+    told = [{"resale": 2.0, "distillation": 1.0}, {"resale": 4.0}, {}]
+    campaigns = [
+        CampaignScore("c", "S6", "resale", 2, 9, 5, bool(named), None, None, None, 0, (), None, None, None, None,
+                      named=named)
+        for named in told
+    ]  # fmt: skip
+    outcomes = tuple(
+        suite.Outcome("mix 5", seed, "mix 5", dataclasses.replace(EMPTY, campaigns=(c,)), {})
+        for seed, c in enumerate(campaigns)
+    )
+    report = suite.SuiteReport("small", (0, 1, 2), outcomes)
+    assert report.time_to_alert() == [("mix 5", 3, 2, None, [("resale", 2, 3.0), ("distillation", 1, 1.0)])]
+    assert "| mix 5 | 3 | 2 | - | resale 2 (3.0), distillation 1 (1.0) |" in api_of.suite_markdown(report)
+    nobody = suite.SuiteReport("small", (2,), outcomes[2:])
+    assert "| mix 5 | 1 | 0 | - | - |" in api_of.suite_markdown(nobody)
+
+
 def test_a_batch_is_run_with_and_without_text_on_one_world(tmp_path, monkeypatch):
     monkeypatch.setattr(suite, "SUITES", {"small": sizes.Size(30, 0.3, ("S1",), 40, batches=(2,))})
     report = suite.run_suite("small", oracle, tmp_path, with_baselines=False, runs=["batch"])
@@ -326,7 +349,7 @@ def test_a_batch_is_run_with_and_without_text_on_one_world(tmp_path, monkeypatch
     assert set(whole["fields"]) - set(without["fields"]) == {"prompt", "system"}
     told = report.time_to_alert()
     assert [name for name, *_ in told] == ["batch 2", "batch 2, metadata only"]
-    assert [runs for _, runs, _, _ in told] == [found for _, _, found, _ in told]
+    assert [runs for _, runs, *_ in told] == [found for _, _, found, *_ in told]
 
 
 def test_unknown_suite_and_no_seed_are_said(tmp_path):
