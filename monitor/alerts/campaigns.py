@@ -237,11 +237,13 @@ class CampaignAlerts:
         hypotheses = combined(rules)
         core = [m.account for m in c.findings.members if m.tier == "core"]
         features = {f for name in held.rules for f in (*self._rules_evidence(name),)}
+        # once for those who do alike: asked for each of 600,000 members it was a sixth of the campaign steps
+        roots = {told: roots_of(told, self._policy) for told in {m.families for m in c.findings.members}}
         return Alert(
             alert_id=_alert_id(held), revision=last.revision + 1 if last is not None else 1, revised_at=at_ms / 1_000,
             state="open", kind="campaign", subject=held.campaign, subject_type="campaign", accounts=core,
             members={
-                m.account: Member(tier=m.tier, membership=m.membership, roots=roots_of(m.families, self._policy))
+                m.account: Member(tier=m.tier, membership=m.membership, roots=roots[m.families])
                 for m in c.findings.members
             },
             hypothesis=max(HYPOTHESES, key=lambda h: hypotheses[h]) if any(hypotheses.values()) else "unknown",
