@@ -17,9 +17,10 @@ import numpy as np
 from monitor.jit import warmup
 from monitor.siphash import U64Array
 
+from .identifier_rows import ADDRESS, AS_IT_IS, DOMAIN, LOWER, NETWORK, UPPER, hash_rows
 from .kernel import Texts
 from .keyring import Keyring
-from .sha import ADDRESS, AS_IT_IS, DOMAIN, LOWER, NETWORK, UPPER, hash_rows, key_states
+from .sha import key_states
 
 SEPARATOR: Final = "\x1f"
 """Between the parts of a compound value (tools; name and version)."""

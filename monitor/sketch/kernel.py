@@ -220,7 +220,7 @@ def _scalars(
 ) -> None:  # fmt: skip
     scalar_rows(
         data, offsets, wanted, keys, words.w_hash, words.w_flag, words.w_at, words.counts,
-        t.first, t.table, t.entry_at, t.entry_language, t.entry_kinds, t.languages, shape, lexicon, script,
+        t.begins, t.table, t.entry_at, t.entry_language, t.entry_kinds, t.languages, shape, lexicon, script,
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from typing import Any, Final
 import numpy as np
 
 from monitor.jit import njit
-from monitor.siphash import ZERO, U8Array, U64Array
+from monitor.siphash import ONE, ZERO, U8Array, U64Array
 
 from .scan import CACHE, COUNTS, I64Array, scan_rows
 from .shape import (
@@ -29,13 +29,17 @@ from .shape import (
     COMMAND,
     COMMAND_FIRST,
     FIRST,
+    FIRST_BITS,
     HAS_MORE,
+    LATER_BITS,
     MAX_PHRASE,
     POLITE,
     SECOND,
     STOP,
     I32Array,
     chain,
+    first_bit,
+    later_bit,
 )  # fmt: skip
 from .vocabulary import LEXICON_FLAGS
 
@@ -49,11 +53,11 @@ MAX_COMBINATIONS: Final = 5_000
 
 @dataclass(frozen=True)
 class Tables:
-    """What ``prints.match`` reads, for one key. ``table`` alternates keys and values; a value is the lexicon's flags
+    """What ``shape.match`` reads, for one key. ``table`` alternates keys and values; a value is the lexicon's flags
     (32 bits), the entry's number (16 bits, 0: none) and whether a longer phrase begins so.
     """
 
-    first: U64Array
+    begins: U64Array
     table: U64Array
     entry_at: I32Array
     entry_language: U8Array
@@ -116,15 +120,16 @@ def build(keys: U64Array, more: Mapping[str, int] = MappingProxyType({})) -> Tab
     values: dict[int, int] = {}
     entries: list[tuple[tuple[int, int], ...]] = [()]
     numbers: dict[tuple[tuple[int, int], ...], int] = {(): 0}
-    starts = np.zeros(1024, np.uint64)
-    states, lengths = _states(list(listed), keys)
+    begins = np.zeros((FIRST_BITS + LATER_BITS) // 64, np.uint64)
+    made, sizes = _states(list(listed), keys)
+    begin_bits(made, sizes, begins)
+    states, lengths = made.tolist(), sizes.tolist()
     at = 0
     for (flags, kinds), length in zip(listed.values(), lengths, strict=True):
         steps, at = states[at : at + length], at + length
         if kinds not in numbers:
             numbers[kinds] = len(entries)
             entries.append(kinds)
-        starts[steps[0] >> 54] |= np.uint64(1 << (steps[0] >> 48 & 63))
         for state in steps[:-1]:
             values[state] = values.get(state, 0) | int(HAS_MORE)
         last = values.get(steps[-1], 0)
@@ -140,7 +145,7 @@ def build(keys: U64Array, more: Mapping[str, int] = MappingProxyType({})) -> Tab
         slots[2 * place], slots[2 * place + 1] = state, value
     flat = [pair for entry in entries for pair in entry]
     return Tables(
-        starts,
+        begins,
         np.array(slots, np.uint64),
         np.cumsum([0, *(len(entry) for entry in entries)], dtype=np.int32),
         np.array([language for language, _ in flat] or [0], np.uint8),
@@ -149,7 +154,7 @@ def build(keys: U64Array, more: Mapping[str, int] = MappingProxyType({})) -> Tab
     )
 
 
-def _states(texts: list[str], keys: U64Array) -> tuple[list[int], list[int]]:
+def _states(texts: list[str], keys: U64Array) -> tuple[U64Array, I64Array]:
     """For all phrases in a row, the chained hash after each word; and how many words each has."""
     encoded = [text.encode() for text in texts]
     data = np.frombuffer(bytearray().join(encoded), np.uint8)
@@ -166,12 +171,12 @@ def _states(texts: list[str], keys: U64Array) -> tuple[list[int], list[int]]:
     states = np.empty(w_at[-1], np.uint64)
     chain_rows(hashes, w_at, keys, states)
     lengths = np.diff(w_at)
-    for text, length in zip(texts, lengths, strict=True):
+    for text, length in zip(texts, lengths.tolist(), strict=True):
         if not 1 <= length <= MAX_PHRASE:
             raise ValueError(
                 f"phrase {text!r} has {length} words (or characters that stand alone), not 1 to {MAX_PHRASE}"
             )
-    return states.tolist(), lengths.tolist()
+    return states, lengths
 
 
 @njit
@@ -182,3 +187,14 @@ def chain_rows(hashes: U64Array, at: I64Array, keys: U64Array, states: U64Array)
         for i in range(at[r], at[r + 1]):
             state = chain(state, hashes[i], keys)
             states[i] = state
+
+
+@njit
+def begin_bits(states: U64Array, lengths: I64Array, begins: U64Array) -> None:
+    """Set the bits of every phrase's beginnings, which ``shape.match`` asks before it looks one up."""
+    at = 0
+    for length in lengths:
+        for k in range(length):
+            bit = first_bit(states[at]) if k == 0 else later_bit(states[at])
+            begins[bit >> 6] |= ONE << np.uint64(bit & 63)
+            at += 1

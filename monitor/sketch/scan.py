@@ -31,7 +31,6 @@ from .codepoints import (
     HAN,
     JOIN,
     KANA,
-    LATIN,
     PUNCT,
     SPACE,
     SYMBOL,
@@ -136,37 +135,6 @@ def ascii_word(
 
 
 @njit
-def count_ascii(data: U8Array, begin: int, end: int, count: I64Array) -> None:
-    """Add the classes of ASCII in ``data[begin:end]`` and the characters; straight sums, so they vectorise."""
-    chars = upper = letters = digits = spaces = newlines = codes = control = ascii_bytes = 0
-    for i in range(begin, end):
-        c = data[i]
-        low = c | np.uint8(0x20)
-        chars += (c & 0xC0) != 0x80
-        ascii_bytes += c < 0x80
-        letters += (low >= 0x61) & (low <= 0x7A) & (c < 0x80)
-        upper += (c >= 0x41) & (c <= 0x5A)
-        digits += (c >= 0x30) & (c <= 0x39)
-        spaces += (c == 0x20) | ((c >= 0x09) & (c <= 0x0D) & (c != 0x0A))
-        newlines += c == 0x0A
-        control += (c < 0x09) | ((c > 0x0D) & (c < 0x20)) | (c == 0x7F)
-        codes += (
-            ((c >= 0x23) & (c <= 0x26)) | (c == 0x2A) | (c == 0x2B) | (c == 0x2F) | ((c >= 0x3C) & (c <= 0x3E))
-            | (c == 0x40) | ((c >= 0x5B) & (c <= 0x60)) | ((c >= 0x7B) & (c <= 0x7E))
-        )  # fmt: skip
-    count[CHARS] += chars
-    count[NON_ASCII] += chars - ascii_bytes
-    count[LETTERS] += letters
-    count[UPPER] += upper
-    count[DIGITS] += digits
-    count[SPACES] += spaces
-    count[NEWLINES] += newlines
-    count[CODES] += codes
-    count[PUNCTS] += ascii_bytes - letters - digits - spaces - newlines - codes - control
-    count[SCRIPT0 + LATIN] += letters
-
-
-@njit
 def scan_rows(
     data: U8Array, offsets: I64Array, wanted: U8Array, keys: U64Array,
     w_hash: U64Array, w_flag: U8Array, w_span: I64Array, w_at: I64Array,
@@ -177,7 +145,7 @@ def scan_rows(
 
     ``*_hash``, ``*_flag`` (F_*), ``*_span`` (start << 32 | end, from the row's first byte) hold the words of row ``r``
     from ``*_at[r]`` to ``*_at[r + 1]``; room needed: half the bytes and 4 a row. ``counts[r]`` as named above; the
-    classes of ASCII are :func:`count_ascii`'s. ``cache``: ``CACHE`` zeros, or what calls with the same key left.
+    classes of ASCII are those of :mod:`.classes`. ``cache``: ``CACHE`` zeros, or what calls with the same key left.
     One function with the loop in it: numba optimises a callee once for itself and again in each caller.
     """
     k0, k1 = keys[K_WORD0], keys[K_WORD1]

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from monitor.sketch import Keyring
+from monitor.sketch.identifier_rows import AS_IT_IS, hash_rows
 from monitor.sketch.identifiers import IdentifierHasher
-from monitor.sketch.sha import AS_IT_IS, hash_rows, key_states
+from monitor.sketch.sha import key_states
+from monitor.sketch.sha_lanes import LANES
 from monitor.sketch.sketcher import texts_of
 
 KINDS = ("ip", "net", "country", "contact", "client", "client_name", "ja4", "conversation", "tools", "asn", "blobs")
@@ -69,3 +71,18 @@ def test_many_are_as_one_by_one(kind: str) -> None:
     texts = texts_of(values)
     assert texts is not None
     assert hasher.many(kind, texts, 0).tolist() == [hasher.one(kind, value, 0) for value in values]
+
+
+@pytest.mark.parametrize("count", [1, LANES - 1, LANES, LANES + 1, 3 * LANES + 5])
+def test_rows_of_all_lengths_are_pythons_wherever_they_stand(count: int) -> None:
+    rng = random.Random(count)
+    secret, head = rng.randbytes(32), b"kind\0"
+    made = ["".join(chr(rng.randrange(33, 127)) for _ in range(rng.choice([0, 1, 8, 36, 50, 51, 60, 200])))
+            for _ in range(count)]  # fmt: skip
+    values = texts_of(made)
+    assert values is not None
+    out, done = np.zeros(count, np.uint64), np.zeros(count, np.uint8)
+    message = np.frombuffer(bytearray(head + bytes(204)), np.uint8)
+    hash_rows(values.data, values.offsets, AS_IT_IS, message, len(head), *key_states(secret), out, done)
+    expected = [hmac.digest(secret, head + text.encode(), hashlib.sha256)[:8] if text else bytes(8) for text in made]
+    assert out.tolist() == [int.from_bytes(digest, "little") for digest in expected]
