@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from monitor.arrow import to_arrow
+from monitor.features.blake import blake_rows
 from monitor.jit import njit
 
 
@@ -28,27 +28,34 @@ def coded(values: pl.Series) -> tuple[npt.NDArray[np.int32], list[str]]:
 
 def stable_hash(values: pl.Series) -> pl.Series:
     """64-bit BLAKE2b of each string, null kept null: the same in every process and version."""
-    return hashed(*coded(values))
+    encoded = to_arrow(values).dictionary_encode()
+    return _spread(encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False), encoded.dictionary)
 
 
 def hashed(codes: npt.NDArray[np.int32], strings: Sequence[str]) -> pl.Series:
     """:func:`stable_hash` of what is :func:`coded`."""
-    hashes = np.array([*map(_hashed, strings), 0], np.uint64)
+    return _spread(codes, pa.array(strings, pa.large_string()))
+
+
+def _spread(codes: npt.NDArray[np.int32], strings: Any) -> pl.Series:
+    """The hash of the string of each code, null where it is -1."""
+    hashes = np.zeros(len(strings) + 1, np.uint64)  # one more, for null
+    starts, raw = _arrow_utf8(strings)
+    blake_rows(raw, starts, hashes[:-1])
     return pl.Series(pa.array(hashes[codes], mask=codes < 0))
-
-
-@lru_cache(1 << 15)
-def _hashed(value: str) -> int:
-    """Kept for the strings that come again with the next batch: a quarter of the time."""
-    return int.from_bytes(hashlib.blake2b(value.encode(), digest_size=8).digest(), "little") or 1
 
 
 def utf8(values: pl.Series) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
     """Where each string begins and the last one ends, int64 [n + 1], and the bytes of all. Null is empty."""
-    arrow = to_arrow(values.fill_null(""))
-    _, offsets, data = arrow.buffers()
-    starts = np.frombuffer(offsets, np.int64)[arrow.offset : arrow.offset + len(values) + 1]
-    return starts, np.frombuffer(data if data is not None and data.size else b"\0", np.uint8)
+    return _arrow_utf8(to_arrow(values.fill_null("")))
+
+
+def _arrow_utf8(array: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+    """:func:`utf8` of a large-string array of Arrow without nulls."""
+    _, offsets, data = array.buffers()
+    starts = np.frombuffer(offsets if offsets is not None and offsets.size else bytes(8), np.int64)
+    raw = np.frombuffer(data if data is not None and data.size else b"\0", np.uint8)
+    return starts[array.offset : array.offset + len(array) + 1], raw
 
 
 def fixed_bytes(values: pl.Series, width: int) -> npt.NDArray[np.uint8]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 
+import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.features.strings import coded, stable_hash
+from monitor.features.strings import coded, hashed, stable_hash
 
 TEXTS = st.lists(st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=6), max_size=40)
 
@@ -28,6 +30,13 @@ def test_the_hash_of_a_string_is_its_own(texts: list[str | None], in_chunks: boo
     made = stable_hash(series)
     assert made.dtype == pl.UInt64
     assert made.to_list() == [None if text is None else _blake2b(text) for text in texts]
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 63, 64, 127, 128, 129, 255, 256, 257, 1000])
+def test_strings_of_any_length_are_hashed_as_hashlib_does(size: int) -> None:
+    texts = ["".join(chr(33 + (7 * i + shift) % 90) for i in range(size)) for shift in (0, 3)]
+    codes = np.arange(2, dtype=np.int32)
+    assert stable_hash(pl.Series(texts)).to_list() == hashed(codes, texts).to_list() == [*map(_blake2b, texts)]
 
 
 def _blake2b(text: str) -> int:
