@@ -9,6 +9,7 @@ same alerts.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -59,6 +60,10 @@ class Campaigns:
     """Another thread makes a snapshot of what steps change."""
     archive: Callable[[Sequence[StepBlob]], None] | None = None
     """Given the blobs before the store has them."""
+    _closing: Future[None] | None = None
+    """What :meth:`await_close` was given."""
+    _unkept: list[StepBlob] = field(default_factory=list)
+    """Blobs that the archive was not given yet."""
     _outbox: list[StepBlob | Packed] = field(default_factory=list)
     _marks: dict[int, int] = field(default_factory=dict)
     _told: dict[int, int] = field(default_factory=dict)
@@ -87,6 +92,18 @@ class Campaigns:
         self.collector.collect(events)
         self._resting -= {int(p) for p in events["partition"].unique()} if len(events) else set()
 
+    def await_close(self, closing: Future[None]) -> None:
+        """A call of :meth:`close` that the thread of :meth:`collect` makes: whatever else here needs what it changes
+        waits for it first."""
+        self.settle()
+        self._closing = closing
+
+    def settle(self) -> None:
+        """Wait for the close that is under way, if one is. Raises what it raised. For one thread alone."""
+        closing, self._closing = self._closing, None
+        if closing is not None:
+            closing.result()
+
     def close(self, watermarks_ms: Mapping[int, int] | None, read: Sequence[pl.DataFrame] = ()) -> None:
         """Close the steps that end by each partition's watermark; ``watermarks_ms`` None: the input ended, all do.
         ``read``: rows of the ticks just collected of which the classifier has an opinion."""
@@ -95,8 +112,15 @@ class Campaigns:
         for rows in read:
             self.collector.judge(rows)
         closed = self.collector.close(watermarks_ms)
-        self._outbox += closed
+        if self.archive is not None:
+            self._unkept += closed
         self._recent = [b for b in self._recent if self._is_recent(b)]
+        if self.store.local:
+            self._outbox += closed
+        else:
+            packed = [Packed(b.step, b.partition, b.encode()) for b in closed]
+            self._outbox += packed
+            self._recent += packed
         self._own = [b for b in self._own if self._is_recent(b) and b.step > self.taken.get(b.partition, -1)]
         if LEADER in self._marks and not self.store.local:
             self._own += closed
@@ -113,6 +137,7 @@ class Campaigns:
 
     def expect(self, partition: int) -> None:
         """A partition was taken over: its steps are waited for from now on, even before its first event."""
+        self.settle()
         self._marks.setdefault(partition, 0)
         # it may be behind the others, who have let go of what they have asked for
         self._heard, self._asked = {}, {}
@@ -123,27 +148,25 @@ class Campaigns:
 
     def republish(self) -> None:
         """The store lost its data: hand over again what it may still need."""
-        waiting = [b for b in self._outbox if isinstance(b, StepBlob)]
-        self._outbox, self._told, self._noted = [*self._recent, *waiting], {}, None
+        self.settle()
+        self._outbox, self._told, self._noted = list(self._recent), {}, None
 
     @property
     def behind(self) -> int:
         """Steps that this member's partitions have passed and :meth:`work` has not worked."""
+        self.settle()
         return min(self._marks.values(), default=0) - self.next_step if self.next_step >= 0 else 0
 
     def publish(self) -> None:
         """Hand blobs and marks to the store. May raise what the store raises; nothing is lost then. Beside
         :meth:`work` it does no harm, as other members publish whenever they do: marks say which steps are whole."""
+        self.settle()
         marks = {p: mark for p, mark in self._marks.items() if p not in self._resting}
         if not self._outbox and marks == self._told:
             return
-        new = [b for b in self._outbox if isinstance(b, StepBlob)]
-        if self.archive is not None and new:
-            self.archive(new)
-        if not self.store.local:
-            packed = [Packed(b.step, b.partition, b.encode()) for b in new]
-            self._outbox = [*(b for b in self._outbox if isinstance(b, Packed)), *packed]
-            self._recent += packed
+        if self.archive is not None and self._unkept:
+            self.archive(self._unkept)
+            self._unkept = []
         self.store.put([(b.step, b.partition, b) for b in self._outbox], marks)
         self._outbox.clear()
         for partition in self._told.keys() - marks.keys():
@@ -167,6 +190,7 @@ class Campaigns:
         at = max((at for at in self._heard if at <= by_ms), default=None)
         found = None if at is None else (at, self._heard[at])
         if partition is not None:
+            self.settle()
             self._asked[partition] = max(by_ms, self._asked.get(partition, by_ms))
             slowest = min((self._asked.get(p, -1) for p in self._marks), default=-1)
             passed = [at for at in self._heard if at <= slowest]
@@ -258,6 +282,7 @@ class Campaigns:
     def freeze(self, partition: int) -> Frozen:
         """What :meth:`dump` writes, as it is now. Where a new snapshot is due nothing of it is copied: until the blob
         is made, :attr:`being_read` is true and no step may be worked."""
+        self.settle()
         opened, mark = self.collector.freeze(partition), self._marks.get(partition, 0)
         due = partition == LEADER and self._snapshot_due()
         self.being_read |= due
@@ -275,6 +300,7 @@ class Campaigns:
 
     def load(self, partition: int, blob: bytes | Opened) -> None:
         """Take a partition over. Raises StateUnreadable."""
+        self.settle()
         read = blob if isinstance(blob, Opened) else opened(blob)
         self.collector.load(partition, read.tallies)
         self._marks[partition] = read.mark
@@ -283,7 +309,9 @@ class Campaigns:
 
     def drop(self, partition: int) -> None:
         """Forget a partition; its blobs that wait are its next owner's to make again."""
+        self.settle()
         self.collector.drop(partition)
+        self._unkept = [b for b in self._unkept if b.partition != partition]
         self._outbox = [b for b in self._outbox if b.partition != partition]
         self._recent = [b for b in self._recent if b.partition != partition]
         self._own = [b for b in self._own if b.partition != partition]

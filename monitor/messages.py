@@ -6,7 +6,7 @@ the 76 us of processor time that a request takes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, overload
 
 import numpy as np
@@ -23,12 +23,23 @@ class Messages(Sequence[bytes | None]):
     and the last one ends; where ``missing`` (bool, n; None: nowhere) there is none. As a sequence: ``bytes`` or None.
     """
 
-    __slots__ = ("at", "data", "missing")
+    __slots__ = ("_data", "_make", "at", "missing")
 
     def __init__(
-        self, data: npt.NDArray[np.uint8], at: npt.NDArray[np.int64], missing: npt.NDArray[np.bool_] | None = None
-    ):
-        self.data, self.at, self.missing = data, at, missing
+        self, data: npt.NDArray[np.uint8] | Callable[[], npt.NDArray[np.uint8]], at: npt.NDArray[np.int64],
+        missing: npt.NDArray[np.bool_] | None = None,
+    ):  # fmt: skip
+        """``data`` may be what makes it, once, for whoever reads the first message: in a thread that has the time."""
+        self._make = data if callable(data) else None
+        self._data = _NOTHING if callable(data) else data
+        self.at, self.missing = at, missing
+
+    @property
+    def data(self) -> npt.NDArray[np.uint8]:
+        """The bytes; none once they were given back."""
+        if self._make is not None:
+            self._data, self._make = self._make(), None
+        return self._data
 
     @classmethod
     def of(cls, values: Sequence[bytes | None]) -> Messages:
@@ -43,7 +54,7 @@ class Messages(Sequence[bytes | None]):
 
     def forget(self) -> None:
         """Give the bytes back; how many there were stays known. Reading a message raises ValueError from then on."""
-        self.data = _NOTHING
+        self._data, self._make = _NOTHING, None
 
     def take(self, rows: npt.NDArray[np.int64]) -> Sequence[bytes | None]:
         """The messages at ``rows``; of ones whose bytes were given back, their lengths."""

@@ -150,15 +150,19 @@ class Pipeline:
             alerts = self._judge(closed)
         finally:
             links.result()
-        self._close(self.ticks.watermarks_ms)
+        # Campaign steps close once both the links and the opinions of what was read are there, beside what comes next.
+        read, self._read = self._read, []
+        self.campaigns.await_close(self._links.submit(self._close, dict(self.ticks.watermarks_ms), read))
         return Outcome(alerts, decoded.rejects, decoded.partly)
 
     def finish(self) -> Outcome:
         """The input ends: every open tick closes."""
         closed = self.ticks.flush()
+        self.campaigns.settle()
         self._link(closed)
         alerts = self._judge(closed)
-        self._close(None)
+        read, self._read = self._read, []
+        self._close(None, read)
         return Outcome(alerts)
 
     def publish_campaigns(self) -> None:
@@ -262,11 +266,9 @@ class Pipeline:
         with self.observe.stage("campaigns"):
             self.campaigns.collect(closed)
 
-    def _close(self, watermarks_ms: Mapping[int, int] | None) -> None:
-        """Close campaign steps, once both the links and the opinions of what was read are there."""
+    def _close(self, watermarks_ms: Mapping[int, int] | None, read: Sequence[pl.DataFrame]) -> None:
         with self.observe.stage("campaigns"):
-            self.campaigns.close(watermarks_ms, self._read)
-        self._read = []
+            self.campaigns.close(watermarks_ms, read)
 
     def _judge(self, closed: pl.DataFrame) -> list[Alert]:
         with self.observe.stage("features"):

@@ -140,13 +140,14 @@ class Runner:
         self.systemd.watchdog()
         if len(batch):
             self._patiently(lambda: self.check_topic(self.source, batch))
+        # before the next batch: the steps of the last one close beside the poll
+        self._publish_campaigns()
         if len(batch) and not self._catching_up:
             self._take_in(self._ahead.swap(self.pipeline, batch))
         else:
             self.settle()
             for part in split_batch(batch, self._catching_up):
                 self._take_in(self.pipeline.prepare(part))
-        self._publish_campaigns()
         self._rounds.turn(self._next, self.source, self.options.checkpoint_s, copies=self._beside.idle)
         # a checkpoint may have waited for a broker that is away: readiness is to say so now, not after the next
         self._measure(time.monotonic())

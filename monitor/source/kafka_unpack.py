@@ -150,17 +150,21 @@ def spans_of(chunks: Sequence[Chunk]) -> I64:
 
 
 def messages_of(chunks: Sequence[Chunk], spans: I64) -> Messages:
-    """The values of all records, copied into one array. ``spans``: :func:`spans_of` the chunks."""
+    """The values of all records, copied into one array when they are read. ``spans``: :func:`spans_of` the chunks."""
     missing = spans[:, 3] < 0
     at = np.zeros(len(spans) + 1, np.int64)
     np.cumsum(np.where(missing, 0, spans[:, 3] - spans[:, 2]), out=at[1:])
-    data = np.empty(int(at[-1]) + PADDING, np.uint8)
-    data[at[-1] :] = 0
-    done = 0
-    for chunk in chunks:
-        copy_values(chunk.data, chunk.spans, at[done : done + len(chunk)], data)
-        done += len(chunk)
-    return Messages(data, at, missing)
+
+    def copied() -> U8:
+        data = np.empty(int(at[-1]) + PADDING, np.uint8)
+        data[at[-1] :] = 0
+        done = 0
+        for chunk in chunks:
+            copy_values(chunk.data, chunk.spans, at[done : done + len(chunk)], data)
+            done += len(chunk)
+        return data
+
+    return Messages(copied, at, missing)
 
 
 @njit
