@@ -60,8 +60,8 @@ class Campaigns:
     """Another thread makes a snapshot of what steps change."""
     archive: Callable[[Sequence[StepBlob]], None] | None = None
     """Given the blobs before the store has them."""
+    _begin: Callable[[], Future[None]] | None = None
     _closing: Future[None] | None = None
-    """What :meth:`await_close` was given."""
     _unkept: list[StepBlob] = field(default_factory=list)
     """Blobs that the archive was not given yet."""
     _outbox: list[StepBlob | Packed] = field(default_factory=list)
@@ -92,14 +92,25 @@ class Campaigns:
         self.collector.collect(events)
         self._resting -= {int(p) for p in events["partition"].unique()} if len(events) else set()
 
-    def await_close(self, closing: Future[None]) -> None:
-        """A call of :meth:`close` that the thread of :meth:`collect` makes: whatever else here needs what it changes
-        waits for it first."""
+    def close_later(self, begin: Callable[[], Future[None]]) -> None:
+        """``begin`` has the thread of :meth:`collect` call :meth:`close`: whatever else here needs what it changes has
+        it done first, but for :meth:`publish_closed`, which makes do with what has closed before."""
         self.settle()
-        self._closing = closing
+        self._begin = begin
+
+    def begin_close(self) -> None:
+        """Have that call made beside what comes next."""
+        begin, self._begin = self._begin, None
+        if begin is not None:
+            self._closing = begin()
 
     def settle(self) -> None:
-        """Wait for the close that is under way, if one is. Raises what it raised. For one thread alone."""
+        """Wait until what was read has closed its steps. Raises what that raised. For one thread alone."""
+        self._wait()
+        self.begin_close()
+        self._wait()
+
+    def _wait(self) -> None:
         closing, self._closing = self._closing, None
         if closing is not None:
             closing.result()
@@ -153,14 +164,19 @@ class Campaigns:
 
     @property
     def behind(self) -> int:
-        """Steps that this member's partitions have passed and :meth:`work` has not worked."""
-        self.settle()
+        """Steps that this member's partitions have closed and :meth:`work` has not worked."""
+        self._wait()
         return min(self._marks.values(), default=0) - self.next_step if self.next_step >= 0 else 0
 
     def publish(self) -> None:
         """Hand blobs and marks to the store. May raise what the store raises; nothing is lost then. Beside
         :meth:`work` it does no harm, as other members publish whenever they do: marks say which steps are whole."""
         self.settle()
+        self.publish_closed()
+
+    def publish_closed(self) -> None:
+        """The same of what has closed so far."""
+        self._wait()
         marks = {p: mark for p, mark in self._marks.items() if p not in self._resting}
         if not self._outbox and marks == self._told:
             return

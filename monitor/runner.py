@@ -140,14 +140,13 @@ class Runner:
         self.systemd.watchdog()
         if len(batch):
             self._patiently(lambda: self.check_topic(self.source, batch))
-        # before the next batch: the steps of the last one close beside the poll
-        self._publish_campaigns()
         if len(batch) and not self._catching_up:
             self._take_in(self._ahead.swap(self.pipeline, batch))
         else:
             self.settle()
             for part in split_batch(batch, self._catching_up):
                 self._take_in(self.pipeline.prepare(part))
+        self._publish_campaigns(closed=True)
         self._rounds.turn(self._next, self.source, self.options.checkpoint_s, copies=self._beside.idle)
         # a checkpoint may have waited for a broker that is away: readiness is to say so now, not after the next
         self._measure(time.monotonic())
@@ -166,8 +165,9 @@ class Runner:
         self._patiently(lambda: found.extend(self._beside.result()))
         self._deliver(self.pipeline.campaigns_raised(found))
 
-    def _publish_campaigns(self) -> None:
-        """Publish what steps closed. A pass is waited for only where they ran ahead of it: it would hold the loop."""
+    def _publish_campaigns(self, *, closed: bool = False) -> None:
+        """Publish what steps closed; ``closed``: before the last batch. A pass is waited for only where they ran ahead
+        of it: it would hold the loop."""
         now, lag = time.monotonic(), self.source.lag()
         for partition in self.source.assigned:
             if lag.get(partition, 1):
@@ -177,7 +177,7 @@ class Runner:
         campaigns = self.pipeline.campaigns
         if self._beside.idle or campaigns.leaves_out or campaigns.behind > _STEPS_BEHIND:
             self._settle_campaigns()
-        self._patiently(self.pipeline.publish_campaigns)
+        self._patiently(lambda: self.pipeline.publish_campaigns(closed=closed))
 
     def _begin_campaigns(self) -> None:
         """The owner of partition 0 works the steps that every live partition has passed."""
