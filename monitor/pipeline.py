@@ -144,7 +144,7 @@ class Pipeline:
         self.observe.decoded(prepared.batch, decoded, prepared.present)
         closed, stats = self.ticks.push(decoded.frame, prepared.batch.trusted_clock)
         self.observe.ticked(stats, self.ticks.watermarks_ms)
-        self.campaigns.begin_close()  # of the batch before, if nobody has published since: in its order
+        self.campaigns.begin_close()  # of the batch before, if nobody has published since
         # Neither reads what the other writes, and most of both is outside the interpreter's lock.
         links = self._links.submit(self._link, closed)
         try:

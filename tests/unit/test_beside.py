@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 import spine
@@ -11,10 +12,13 @@ from campaign_world import FIRST, Act, blob, campaign, people
 
 from monitor.beside import Beside
 from monitor.campaigning import Campaigns
+from monitor.campaigns import StepBlob
 from monitor.errors import SinkBusy
 from monitor.known import Known
 from monitor.records import Alert
 from monitor.store.links import MemoryLinkStore, Place
+
+CUTS = (500, 900, 2_000, 2_100)
 
 
 class Flaky(MemoryLinkStore):
@@ -138,3 +142,79 @@ def test_what_is_forgotten_is_waited_for_and_not_said() -> None:
         beside.forget()
         assert done.is_set()
         assert beside.result() == ()
+
+
+def closing(campaigns: Campaigns, threads: ThreadPoolExecutor, passed: int) -> Callable[[], Future[None]]:
+    return lambda: threads.submit(campaigns.close, {0: (FIRST + passed) * campaigns.step_ms})
+
+
+def test_what_closes_later_is_published_once_it_was_begun_and_kept_before_anything_is_written() -> None:
+    campaigns = spine.pipeline().campaigns
+    campaigns.store = store = MemoryLinkStore()
+    with ThreadPoolExecutor(1) as threads:
+        campaigns.close_later(closing(campaigns, threads, 1))
+        campaigns.publish_closed()
+        assert store.marks() == {}, "nothing has closed yet"
+        campaigns.begin_close()
+        campaigns.publish_closed()
+        assert store.marks() == {0: FIRST + 1}
+        campaigns.close_later(closing(campaigns, threads, 2))
+        campaigns.close_later(closing(campaigns, threads, 3))
+        campaigns.publish_closed()
+        assert store.marks() == {0: FIRST + 2}, "the first was made to begin by the second"
+        again = spine.pipeline().campaigns
+        again.load(0, campaigns.dump(0))
+        again.publish()
+        assert again.store.marks() == {0: FIRST + 3}, "what a checkpoint writes has all of it"
+        campaigns.close_later(closing(campaigns, threads, 4))
+        campaigns.publish()
+        assert store.marks() == {0: FIRST + 4}
+
+
+def test_publishing_waits_for_a_close_that_has_begun() -> None:
+    campaigns = spine.pipeline().campaigns
+    campaigns.store = store = MemoryLinkStore()
+    go = threading.Event()
+
+    def slowly() -> None:
+        assert go.wait(30)
+        campaigns.close({0: (FIRST + 1) * campaigns.step_ms})
+
+    with ThreadPoolExecutor(1) as threads:
+        campaigns.close_later(lambda: threads.submit(slowly))
+        campaigns.begin_close()
+        threading.Timer(0.1, go.set).start()
+        campaigns.publish_closed()
+        assert store.marks() == {0: FIRST + 1}
+
+
+def test_a_close_that_fails_fails_whoever_needs_it() -> None:
+    campaigns = spine.pipeline().campaigns
+
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    with ThreadPoolExecutor(1) as threads:
+        campaigns.close_later(lambda: threads.submit(broken))
+        with pytest.raises(ZeroDivisionError):
+            campaigns.freeze(0)
+        campaigns.close_later(closing(campaigns, threads, 1))
+        campaigns.settle()
+
+
+def test_batches_close_in_their_order_whoever_publishes() -> None:
+    """A batch after the other without publishing, or with it after each as the service does: the same blobs."""
+    made: list[list[tuple[int, int, bytes]]] = []
+    for publishes in (True, False):
+        p = spine.pipeline()
+        kept: list[StepBlob] = []
+        p.campaigns.archive = kept.extend
+        for records in spine.polls(spine.world(), CUTS):
+            p.take(p.prepare(spine.batch(records)))
+            if publishes:
+                p.publish_campaigns(closed=True)
+        p.finish()
+        p.publish_campaigns()
+        made.append([(b.step, b.partition, b.encode()) for b in kept])
+    assert len(made[0]) > 2
+    assert made[0] == made[1]
