@@ -92,9 +92,16 @@ class Campaigns:
         self.collector.collect(events)
         self._resting -= {int(p) for p in events["partition"].unique()} if len(events) else set()
 
+    def judge(self, read: Sequence[pl.DataFrame]) -> None:
+        """Take rows of the ticks just collected of which the classifier has an opinion."""
+        if self.enabled:
+            for rows in read:
+                self.collector.judge(rows)
+
     def close_later(self, begin: Callable[[], Future[None]]) -> None:
         """``begin`` has the thread of :meth:`collect` call :meth:`close`: whatever else here needs what it changes has
-        it done first, but for :meth:`publish_closed`, which makes do with what has closed before."""
+        it done first. Not so :meth:`publish_closed` and :meth:`freeze`, which make do with what has closed before:
+        steps that have ended and not closed are part of the state, and close with the next batch."""
         self.settle()
         self._begin = begin
 
@@ -115,13 +122,10 @@ class Campaigns:
         if closing is not None:
             closing.result()
 
-    def close(self, watermarks_ms: Mapping[int, int] | None, read: Sequence[pl.DataFrame] = ()) -> None:
-        """Close the steps that end by each partition's watermark; ``watermarks_ms`` None: the input ended, all do.
-        ``read``: rows of the ticks just collected of which the classifier has an opinion."""
+    def close(self, watermarks_ms: Mapping[int, int] | None) -> None:
+        """Close the steps that end by each partition's watermark; ``watermarks_ms`` None: the input ended, all do."""
         if not self.enabled:
             return
-        for rows in read:
-            self.collector.judge(rows)
         closed = self.collector.close(watermarks_ms)
         if self.archive is not None:
             self._unkept += closed
@@ -298,7 +302,7 @@ class Campaigns:
     def freeze(self, partition: int) -> Frozen:
         """What :meth:`dump` writes, as it is now. Where a new snapshot is due nothing of it is copied: until the blob
         is made, :attr:`being_read` is true and no step may be worked."""
-        self.settle()
+        self._wait()
         opened, mark = self.collector.freeze(partition), self._marks.get(partition, 0)
         due = partition == LEADER and self._snapshot_due()
         self.being_read |= due

@@ -153,8 +153,8 @@ class Pipeline:
             links.result()
         # Steps close once both the links and the opinions of what was read are there: a tenth of the loop's time, which
         # they take beside the next batch. Waited for at once, or before that batch, it was no faster.
-        read, self._read = self._read, []
-        self.campaigns.close_later(partial(self._links.submit, self._close, dict(self.ticks.watermarks_ms), read))
+        self._hand_opinions()
+        self.campaigns.close_later(partial(self._links.submit, self._close, dict(self.ticks.watermarks_ms)))
         return Outcome(alerts, decoded.rejects, decoded.partly)
 
     def finish(self) -> Outcome:
@@ -163,8 +163,8 @@ class Pipeline:
         self.campaigns.settle()
         self._link(closed)
         alerts = self._judge(closed)
-        read, self._read = self._read, []
-        self._close(None, read)
+        self._hand_opinions()
+        self._close(None)
         return Outcome(alerts)
 
     def publish_campaigns(self, *, closed: bool = False) -> None:
@@ -173,7 +173,6 @@ class Pipeline:
         with self.observe.stage("campaigns"):
             if closed:
                 self.campaigns.publish_closed()
-                self.campaigns.begin_close()
             else:
                 self.campaigns.publish()
 
@@ -273,9 +272,13 @@ class Pipeline:
         with self.observe.stage("campaigns"):
             self.campaigns.collect(closed)
 
-    def _close(self, watermarks_ms: Mapping[int, int] | None, read: Sequence[pl.DataFrame]) -> None:
+    def _hand_opinions(self) -> None:
+        read, self._read = self._read, []
+        self.campaigns.judge(read)
+
+    def _close(self, watermarks_ms: Mapping[int, int] | None) -> None:
         with self.observe.stage("campaigns"):
-            self.campaigns.close(watermarks_ms, read)
+            self.campaigns.close(watermarks_ms)
 
     def _judge(self, closed: pl.DataFrame) -> list[Alert]:
         with self.observe.stage("features"):

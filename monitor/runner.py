@@ -148,6 +148,7 @@ class Runner:
                 self._take_in(self.pipeline.prepare(part))
         self._publish_campaigns(closed=True)
         self._rounds.turn(self._next, self.source, self.options.checkpoint_s, copies=self._beside.idle)
+        self.pipeline.campaigns.begin_close()  # not before: what is copied then would wait for it
         # a checkpoint may have waited for a broker that is away: readiness is to say so now, not after the next
         self._measure(time.monotonic())
         self._begin_campaigns()
@@ -254,13 +255,15 @@ class Runner:
     def checkpoint(self, offsets: dict[int, int]) -> None:
         """Flush sinks, save each partition's state with its offset, commit; all of it now. See ``checkpointing``."""
         if offsets:
+            # whoever takes over may have no batch for long with which the steps that have ended would close
+            self._patiently(self.pipeline.campaigns.publish)
             self._rounds.all_now(offsets, self.source)
 
     def _flush(self) -> None:
         """Everything that the state reflects is delivered."""
         self._settle_campaigns()
         # Steps that closed since the last turn: the state that is written now has them no more.
-        self._patiently(self.pipeline.campaigns.publish)
+        self._patiently(self.pipeline.campaigns.publish_closed)
         self._patiently(self.sink.flush)
         self._patiently(self.dead_letters.flush)
 
