@@ -21,20 +21,24 @@ def coded(values: pl.Series) -> tuple[npt.NDArray[np.int32], list[str]]:
     By Arrow, in the caller's thread. Polars would hand each of its calls to a thread of its own, and that one waits
     for a core: the loop spent 39 % of its time waiting for answers that took 16 %.
     """
-    encoded = to_arrow(values).dictionary_encode()
-    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    return codes, encoded.dictionary.to_pylist()
+    codes, strings = _encoded(values)
+    return codes, strings.to_pylist()
 
 
 def stable_hash(values: pl.Series) -> pl.Series:
     """64-bit BLAKE2b of each string, null kept null: the same in every process and version."""
-    encoded = to_arrow(values).dictionary_encode()
-    return _spread(encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False), encoded.dictionary)
+    return _spread(*_encoded(values))
 
 
 def hashed(codes: npt.NDArray[np.int32], strings: Sequence[str]) -> pl.Series:
     """:func:`stable_hash` of what is :func:`coded`."""
     return _spread(codes, pa.array(strings, pa.large_string()))
+
+
+def _encoded(values: pl.Series) -> tuple[npt.NDArray[np.int32], Any]:
+    """:func:`coded`, with the strings as they lie in Arrow."""
+    encoded = to_arrow(values).dictionary_encode()
+    return encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False), encoded.dictionary
 
 
 def _spread(codes: npt.NDArray[np.int32], strings: Any) -> pl.Series:
