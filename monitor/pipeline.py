@@ -154,8 +154,13 @@ class Pipeline:
         # Steps close once both the links and the opinions of what was read are there: a tenth of the loop's time, which
         # they take beside the next batch. Waited for at once, or before that batch, it was no faster.
         self._hand_opinions()
-        self.campaigns.close_later(partial(self._links.submit, self._close, dict(self.ticks.watermarks_ms)))
+        self.close_later()
         return Outcome(alerts, decoded.rejects, decoded.partly)
+
+    def close_later(self) -> None:
+        """Campaign steps that have ended close beside the next batch, or when somebody publishes. After a restart the
+        state may hold such steps, and a next batch may not come for long."""
+        self.campaigns.close_later(partial(self._links.submit, self._close, dict(self.ticks.watermarks_ms)))
 
     def finish(self) -> Outcome:
         """The input ends: every open tick closes."""

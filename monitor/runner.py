@@ -232,6 +232,7 @@ class Runner:
             telemetry.restores.labels(outcome).inc()
             telemetry.restore_seconds.observe(time.monotonic() - began)
             _LOG.info("partition taken over", extra=fields(partition=partition, generation=generation, state=outcome))
+        self.pipeline.close_later()
         self._say_lost()
 
     def on_revoke(self, partitions: frozenset[int]) -> None:
