@@ -147,6 +147,11 @@ def _arithmetic(node: Typed) -> pl.Expr:
     if node.op == "neg":
         return -a
     b = _expr(node.args[1])
+    if node.op in "/%" and a.meta.root_names():
+        # By one number Polars multiplies with its reciprocal where a frame has two rows or more, and divides where it
+        # has one: 69 / 100.0 is 0.69 or 0.6900000000000001, and a rule would fire by what else a batch holds. What
+        # came out the same for all rows it takes for one number too, unless it was reckoned row by row.
+        b = b + a * 0.0
     match node.op:
         case "+":
             return a + b

@@ -25,9 +25,7 @@ T0 = 1_750_000_000_000 // STEP_MS * STEP_MS
 
 
 def collector() -> LinkCollector:
-    return LinkCollector(
-        TICK_MS, STEP_MS, sums.expressions(narrow_expressions(TEXT, CODES), TEXT.flag, TEXT.scalar)
-    )
+    return LinkCollector(TICK_MS, STEP_MS, sums.expressions(narrow_expressions(TEXT, CODES), TEXT.flag, TEXT.scalar))
 
 
 def events(rows: list[tuple[int, int, int, int]]) -> pl.DataFrame:
@@ -55,7 +53,8 @@ def opinions_of(part: pl.DataFrame) -> pl.DataFrame:
     at = part.select("partition", "tick", subject="account_id").unique(maintain_order=True)
     at = at.filter((pl.col("tick") + pl.col("subject").str.tail(1).cast(pl.Int64)) % 2 == 0)
     code = pl.col("tick") * 37 + pl.col("subject").str.tail(1).cast(pl.Int64) * 11
-    return at.with_columns((code % (90 + i) / 100.0).alias(name) for i, name in enumerate(opinions.READ))
+    # not / 100.0: what Polars gives for that depends on whether the frame has one row or more
+    return at.with_columns((code % (90 + i) * 0.01).alias(name) for i, name in enumerate(opinions.READ))
 
 
 def blobs(parts: list[pl.DataFrame], restart: bool = False) -> list[bytes]:

@@ -46,6 +46,19 @@ def value(source: str, **row: object) -> object:
     return frame.select(compiled(source).expr).item()
 
 
+@pytest.mark.parametrize("divisor", ["100.0", "3.0", "params.limit", "(1.0 + 2.0)", "(y > 1.0 ? 7.0 : 3.0)"])
+def test_a_quotient_does_not_depend_on_the_rows_beside_it(divisor: str) -> None:
+    xs = [float(x) for x in range(1, 400)]
+    by = {"100.0": 100.0, "params.limit": 2.5}.get(divisor, 3.0)
+    for op, exact in (("/", [x / by for x in xs]), ("%", [math.fmod(x, by) for x in xs])):
+        # what is true of a row alone holds among others, and is IEEE's: each against its own value
+        for rows in (xs, xs[68:69], xs[6:8]):
+            expr = compiled(f"x {op} {divisor} == share").expr
+            told = [exact[int(x) - 1] for x in rows]
+            frame = pl.DataFrame({"x": rows, "y": [0.0] * len(rows), "share": told})
+            assert frame.select(expr).to_series().all(), (op, len(rows))
+
+
 def messages(source: str) -> str:
     result, errors = compile_cel(source, SCOPE)
     assert result is None
