@@ -104,18 +104,25 @@ if CACHE_DIR is not None:
 @overload
 def njit(function: _F, /) -> _F: ...
 @overload
-def njit(*, inline: str = ..., boundscheck: bool | None = ..., error_model: str = ...) -> Callable[[_F], _F]: ...
 def njit(
-    function: _F | None = None, /, *, inline: str = "never", boundscheck: bool | None = None, error_model: str = "numpy"
-) -> _F | Callable[[_F], _F]:
+    *, makes_arrays: bool = ..., inline: str = ..., boundscheck: bool | None = ..., error_model: str = ...
+) -> Callable[[_F], _F]: ...
+def njit(
+    function: _F | None = None, /, *, makes_arrays: bool = False, inline: str = "never",
+    boundscheck: bool | None = None, error_model: str = "numpy",
+) -> _F | Callable[[_F], _F]:  # fmt: skip
     """``numba.njit`` with the GIL released and the cache where it can be written; keeps the function's type.
+
+    ``makes_arrays``: it makes arrays or returns any. All others count no references: whoever calls them from Python
+    holds their arrays, and to pass a hundred on to another kernel would take two hundred locked instructions. Without
+    it a kernel that makes an array does not compile, and one that returns its argument would return what nobody holds.
 
     ``error_model`` is numpy's (x / 0 is inf, x // 0 is 0: kernels test their divisors), which lets loops vectorise.
     There is no ``fastmath`` and no ``parallel`` here on purpose: both let the order of a float sum vary.
     """
 
     def wrap(fn: _F) -> _F:
-        options: dict[str, Any] = {"nogil": True, "inline": inline, "error_model": error_model}
+        options: dict[str, Any] = {"nogil": True, "inline": inline, "error_model": error_model, "_nrt": makes_arrays}
         if boundscheck is not None:
             options["boundscheck"] = boundscheck
         try:

@@ -32,7 +32,7 @@ def number(one: U64, other: U64, bits: int) -> tuple[I32, I64]:
     return ids, first
 
 
-@njit
+@njit(makes_arrays=True)
 def _number(one: U64, other: U64, bits: int) -> tuple[I32, I64]:
     slots = np.full(1 << bits, -1, np.int32)
     mask = np.uint64((1 << bits) - 1)
@@ -69,7 +69,7 @@ def _number(one: U64, other: U64, bits: int) -> tuple[I32, I64]:
     return ids, first[:count].copy()
 
 
-@njit
+@njit(makes_arrays=True)
 def folded(
     ids: I32, groups: int, low: I64, high: I64, bits: U64, key: U64, totals: I64, sums: I32
 ) -> tuple[I64, I64, U64, I64, I64, I32]:
@@ -97,7 +97,7 @@ def folded(
     return lows, highs, union, best, total, summed
 
 
-@njit
+@njit(makes_arrays=True)
 def counted(ids: I32, groups: int, count: I32) -> I32:
     """Sum of ``count`` of the rows of each number."""
     total = np.zeros(groups, np.int32)

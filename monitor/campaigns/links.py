@@ -92,7 +92,7 @@ def _column(parts: Sequence[pl.DataFrame], name: str) -> npt.NDArray[Any]:
     return np.concatenate([empty, *(part[name].to_numpy() for part in parts)])
 
 
-@njit
+@njit(makes_arrays=True)
 def _in_order(account: U32, kind: U8, value: U64) -> I32:
     """Rows in order of account, kind and value: a counting sort, then one of the few rows of each account."""
     n = len(account)
@@ -127,7 +127,7 @@ def _in_order(account: U32, kind: U8, value: U64) -> I32:
     return order
 
 
-@njit
+@njit(makes_arrays=True)
 def _drawn(account: U32, kind: U8, value: U64, count: I64, first: I32, last: I32, order: I32) -> I32:
     """One row of each link, in order, into which count, first and last of all its rows have been drawn together."""
     head, size, f, m = np.empty(len(order), np.int32), 0, 0, len(order)
@@ -147,7 +147,7 @@ def _drawn(account: U32, kind: U8, value: U64, count: I64, first: I32, last: I32
     return head[:size].copy()
 
 
-@njit
+@njit(makes_arrays=True)
 def _places(
     account: U32, kind: U8, value: U64, new_account: U32, new_kind: U8, new_value: U64, head: I32
 ) -> tuple[I32, npt.NDArray[np.bool_]]:

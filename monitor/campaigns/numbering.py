@@ -69,7 +69,7 @@ def _further(kind: U8, value: U64, new_kind: U8, new_value: U64) -> tuple[I32, U
     return ids, np.concatenate([kind, new_kind[head]]), np.concatenate([value, new_value[head]])
 
 
-@njit
+@njit(makes_arrays=True)
 def _numbered(kind: U8, value: U64, ids: I32) -> tuple[U8, U64]:
     """Fill ``ids`` with a number for each different (kind, value), of each row; by number the kind and the value.
 
@@ -112,7 +112,7 @@ def _spot(value: np.uint64, bits: int) -> np.int64:
     return np.int64((value * _MIX) >> np.uint64(64 - bits))
 
 
-@njit
+@njit(makes_arrays=True)
 def _looked_up(kind: U8, value: U64, new_kind: U8, new_value: U64, bits: int) -> tuple[I32, I32]:
     """The number of each new row, and the first row of each number that is new.
 

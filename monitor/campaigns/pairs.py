@@ -48,7 +48,7 @@ def _beginnings(key: I32, code: U8, begin: I32) -> int:
     return int(begin[keys])
 
 
-@njit
+@njit(makes_arrays=True)
 def _brought(
     account: I32, key: I32, df: I64, code: U8, begin: I32, held: I32, begins: I32, whose: I32, place: I32, end: I32
 ) -> int:
@@ -118,7 +118,7 @@ def _brought(
     return person
 
 
-@njit
+@njit(makes_arrays=True)
 def _counted(
     held: I32, begins: I32, whose: I32, place: I32, begin: I32, end: I32, df: I64, code: U8, count: I32, least: int,
     tenants: int, bits: float,
@@ -191,7 +191,7 @@ def _surprise(held: int, expected: float) -> float:
     return float(held * np.log2(held / max(expected, 1e-12)) - (held - expected) * 1.4426950408889634)
 
 
-@njit
+@njit(makes_arrays=True)
 def _longer(pair: U64, who: I32) -> tuple[U64, I32]:
     n = len(pair)
     more, whose = np.empty(2 * n, np.uint64), np.empty(2 * n, np.int32)

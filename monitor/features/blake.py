@@ -80,9 +80,11 @@ def _compress(h: U64, m: U64, told: int, last: bool) -> None:
 
 
 @njit
-def blake_rows(data: U8, starts: I64, out: U64) -> None:
-    """The first eight bytes, little endian, of each ``data[starts[r]:starts[r + 1]]``; 1 where they are 0."""
-    h, m = np.empty(8, np.uint64), np.empty(16, np.uint64)
+def blake_rows(data: U8, starts: I64, out: U64, h: U64, m: U64) -> None:
+    """The first eight bytes, little endian, of each ``data[starts[r]:starts[r + 1]]``; 1 where they are 0.
+
+    ``h`` [8] and ``m`` [16] are room to work in.
+    """
     for r in range(len(out)):
         at, end = starts[r], starts[r + 1]
         told = int(np.int64(0))  # no literal: what it is passed to would be compiled twice

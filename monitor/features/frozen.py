@@ -217,7 +217,7 @@ def sound(lengths: I32, data: U8, narrow: int, wide: int, bits: int, hours: int)
     return at == len(data)
 
 
-@njit
+@njit(makes_arrays=True)
 def gather(rows: I64, start: I64, data: U8) -> U8:
     """The bytes of these panes, one after the other; pane ``f`` lies at ``data[start[f]:start[f + 1]]``."""
     size = 0

@@ -158,7 +158,7 @@ def _gone(s: int, time: int, pane_ms: int, span: int, horizon_ms: npt.NDArray[np
     return s < 0 or (np.int64(time) + 1 + span) * pane_ms <= horizon_ms[s]
 
 
-@njit
+@njit(makes_arrays=True)
 def _freezable(
     size: int, pane_ms: int, span: int, horizon_ms: npt.NDArray[np.int64], most: int, level: LevelView
 ) -> tuple[int, int]:
@@ -176,7 +176,7 @@ def _freezable(
     return count, total
 
 
-@njit
+@njit(makes_arrays=True)
 def _compact(
     size: int,
     cold: int,
@@ -232,7 +232,7 @@ def _compact(
     return kept, cold
 
 
-@njit
+@njit(makes_arrays=True)
 def _drop_frozen(
     size: int, cold: int, pane_ms: int, span: int, horizon_ms: npt.NDArray[np.int64], level: LevelView
 ) -> int:

@@ -189,7 +189,7 @@ def _mark_panes(slots: npt.NDArray[np.int32], level: LevelView) -> None:
             p = level.frozen_prev[-2 - p]
 
 
-@njit
+@njit(makes_arrays=True)
 def _changed_panes(
     slots: npt.NDArray[np.int32], level: LevelView
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -45,7 +45,7 @@ def _spread(codes: npt.NDArray[np.int32], strings: Any) -> pl.Series:
     """The hash of the string of each code, null where it is -1."""
     hashes = np.zeros(len(strings) + 1, np.uint64)  # one more, for null
     starts, raw = _arrow_utf8(strings)
-    blake_rows(raw, starts, hashes[:-1])
+    blake_rows(raw, starts, hashes[:-1], np.empty(8, np.uint64), np.empty(16, np.uint64))
     return pl.Series(pa.array(hashes[codes], mask=codes < 0))
 
 

@@ -24,11 +24,10 @@ _T = TypeVar("_T", bound=np.generic)
 @njit
 def _rank(
     rows: F32, start: int, width: int, need: int, slot: I64, feature: U8, threshold: F64, mass: I32, scores: F64,
-    count: I64, window: int, height: int, out: F64,
+    count: I64, window: int, height: int, out: F64, row: F64,
 ) -> None:  # fmt: skip
     limit = SIZE_LIMIT * window
     top = feature.shape[1] * window * (2 ** (height + 1) - 1)
-    row = np.empty(width)
     for i in range(rows.shape[0]):
         out[i] = np.nan
         s = slot[i]
@@ -84,7 +83,7 @@ class Bank:
         start, width, need = self._columns
         _rank(
             rows, start, width, need, slot, self._feature, self._threshold, self._mass, self._scores, self._count,
-            self._window, self._height, out,
+            self._window, self._height, out, np.empty(width),
         )  # fmt: skip
         return out
 

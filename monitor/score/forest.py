@@ -68,9 +68,8 @@ def walk(row: F64, feature: U8, threshold: F64, mass: I32, limit: float, height:
 
 
 @njit
-def _score(rows: F32, feature: U8, threshold: F64, mass: I32, window: int, height: int, out: F64) -> None:
+def _score(rows: F32, feature: U8, threshold: F64, mass: I32, window: int, height: int, out: F64, row: F64) -> None:
     top = feature.shape[0] * window * (2 ** (height + 1) - 1)
-    row = np.empty(rows.shape[1])
     for i in range(rows.shape[0]):
         load_row(rows[i], 0, row)
         out[i] = 1.0 - walk(row, feature, threshold, mass, SIZE_LIMIT * window, height) / top
@@ -90,7 +89,7 @@ class Snapshot:
         """river's ``score_one`` of each row [n, features], high is unusual. NaN in a row reads as 0.5."""
         out = np.empty(len(rows))
         forest = (sealed(self.feature), sealed(self.threshold), sealed(self.mass))
-        _score(sealed(rows), *forest, self.window, self.height, out)
+        _score(sealed(rows), *forest, self.window, self.height, out, np.empty(rows.shape[1]))
         return out
 
     def dump(self) -> dict[str, Any]:

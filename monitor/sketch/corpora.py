@@ -25,7 +25,7 @@ from monitor.errors import BadInput, Problem
 from monitor.siphash import U64Array
 
 from .fuse import BITS, Fuse, build, shape_of
-from .items import LINES, PLACES, SKELETON, WHOLE, Filters, unit_rows
+from .items import LINES, PLACES, ROOM, SKELETON, WHOLE, Filters, unit_rows
 from .kernel import Words, pieces, texts_of
 from .keyring import Key, Keyring
 from .scan import KEY_WORDS
@@ -173,7 +173,7 @@ def _units(texts: Iterable[str], key: CorpusKey) -> tuple[U64Array, int]:
             words.scan(made.data, at, chosen, text_keys)
             unit_rows(
                 made.data, at, chosen, text_keys, key.words, words.w_span, words.w_at, words.m_span, words.m_flag,
-                words.m_hash, words.m_at, words.counts, units[start:stop],
+                words.m_hash, words.m_at, words.counts, units[start:stop], np.empty(ROOM, np.uint8),
             )  # fmt: skip
         used = int((units != 0).any(axis=0).nonzero()[0].max(initial=0)) + 1
         kept.append((units[units[:, WHOLE] != 0], used))

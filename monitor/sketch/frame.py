@@ -275,10 +275,12 @@ def _subject(frame: pl.DataFrame, end_user: pl.Series, entity: str) -> pl.Series
 @njit
 def key_rows(
     account: U8Array, account_at: npt.NDArray[np.int64], request: U8Array, request_at: npt.NDArray[np.int64],
-    numbers: U64Array, keys: U64Array, wanted: U8Array, request_key: U64Array, dedup_key: U64Array,
+    numbers: U64Array, keys: U64Array, wanted: U8Array, request_key: U64Array, dedup_key: U64Array, parts: U64Array,
 ) -> None:  # fmt: skip
-    """``request_key`` of each wanted row's request id; ``dedup_key`` of account, request id and ``numbers[r]``."""
-    parts = np.empty(2 + numbers.shape[1], np.uint64)
+    """``request_key`` of each wanted row's request id; ``dedup_key`` of account, request id and ``numbers[r]``.
+
+    ``parts`` is room for what goes into the latter.
+    """
     for r in range(len(wanted)):
         if wanted[r]:
             parts[0] = sip_bytes(keys[2], keys[3], account, account_at[r], account_at[r + 1])
@@ -302,7 +304,7 @@ def _row_keys(frame: pl.DataFrame, sketcher: Sketcher) -> dict[str, pl.Series]:
         keys = sketcher.keyring.keys[slot].words("requests", 4)
         key_rows(
             account.data, account.offsets, request.data, request.offsets, np.ascontiguousarray(numbers), keys,
-            (slots == slot).astype(np.uint8), *out,
+            (slots == slot).astype(np.uint8), *out, np.empty(2 + numbers.shape[1], np.uint64),
         )  # fmt: skip
     return {name: hash_series(name, hashes) for name, hashes in zip(("request_key", "dedup_key"), out, strict=True)}
 
@@ -330,4 +332,5 @@ def warm_key_rows() -> None:
     """Compile the kernel of request and dedup keys."""
     text, at, one = np.zeros(1, np.uint8), np.array([0, 1], np.int64), np.ones(1, np.uint8)
     out = np.zeros(1, np.uint64), np.zeros(1, np.uint64)
-    key_rows(text, at, text, at, np.zeros((1, 3), np.uint64), np.ones(4, np.uint64), one, *out)
+    room = np.empty(5, np.uint64)
+    key_rows(text, at, text, at, np.zeros((1, 3), np.uint64), np.ones(4, np.uint64), one, *out, room)

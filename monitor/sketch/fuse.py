@@ -92,7 +92,7 @@ def has(key: np.uint64, prints: U32Array, at: int, seed: np.uint64, segment: int
     return bool(found == ((h ^ (h >> _S32)) & mask))
 
 
-@njit
+@njit(makes_arrays=True)
 def fill(keys: U64Array, seed: np.uint64, segment: int, spread: int, mask: np.uint64, prints: U32Array) -> bool:
     """Set the fingerprints by peeling: false where these keys can't be told apart under ``seed``."""
     n, size = len(keys), len(prints)

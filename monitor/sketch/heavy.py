@@ -260,7 +260,7 @@ def put_all(keys: U64Array, counts: I32Array, to_keys: U64Array, to_counts: I32A
         to_keys[at], to_counts[at] = keys[i], counts[i]
 
 
-@njit
+@njit(makes_arrays=True)
 def keep_positive(keys: U64Array, counts: I32Array) -> int:
     """Make the table anew of the entries whose count is over zero: how many there are."""
     old_keys, old_counts = keys.copy(), counts.copy()

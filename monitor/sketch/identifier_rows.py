@@ -44,7 +44,7 @@ def _address(data: U8Array, start: int, end: int, out: U8Array, o: int) -> int:
     return o + 4 if i == end else -1
 
 
-@njit
+@njit(makes_arrays=True)
 def hash_rows(
     data: U8Array, offsets: npt.NDArray[np.int64], mode: int, message: U8Array, kind: int, inner: U32Array,
     outer: U32Array, out: U64Array, done: U8Array,
@@ -56,6 +56,14 @@ def hash_rows(
     """
     state, w = np.zeros(8, np.uint32), np.zeros(64, np.uint32)
     room, waiting = np.zeros(ROWS * LANES, np.uint32), np.zeros(LANES, np.uint64)
+    _hash_rows(data, offsets, mode, message, kind, inner, outer, out, done, state, w, room, waiting)
+
+
+@njit
+def _hash_rows(
+    data: U8Array, offsets: npt.NDArray[np.int64], mode: int, message: U8Array, kind: int, inner: U32Array,
+    outer: U32Array, out: U64Array, done: U8Array, state: U32Array, w: U32Array, room: U32Array, waiting: U64Array,
+) -> None:  # fmt: skip
     used = int(np.int64(0))  # no literal: what it is passed to would be compiled twice
     for r in range(len(done)):
         start, end = offsets[r], offsets[r + 1]

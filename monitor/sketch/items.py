@@ -25,6 +25,7 @@ WHOLE, SKELETON, LINES = 0, 1, 2
 MOST_LINES = 64
 """Lines looked at, from the top: what one prompt costs is bounded, and a frame's item stands near the top."""
 PLACES = LINES + MOST_LINES
+ROOM = 256  # bytes of a word with letters above ASCII that count
 LEAST_BYTES, LEAST_WORDS = 24, 4
 """What is shorter in letters (bytes of UTF-8) or words is everybody's: no item. A text of single characters, 3 bytes
 each, needs 8 of them."""
@@ -222,13 +223,13 @@ def text_items(
 def item_rows(
     data: U8Array, offsets: I64Array, wanted: U8Array, text_keys: U64Array,
     w_span: I64Array, w_at: I64Array, m_span: I64Array, m_flag: U8Array, m_hash: U64Array, m_at: I64Array,
-    counts: I64Array, known: Filters, corpus: U32Array, item: U64Array,
+    counts: I64Array, known: Filters, corpus: U32Array, item: U64Array, out: U64Array, room: U8Array,
 ) -> None:  # fmt: skip
     """``corpus[r]``: which filters know row ``r`` (their ``bits``), and ``item[r]`` by which hash (0: none does).
 
-    The first line that is known names the item, else all of it, else its skeleton.
+    The first line that is known names the item, else all of it, else its skeleton. ``out`` [PLACES] and ``room``
+    [ROOM] are to work in.
     """
-    out, room = np.zeros(PLACES, np.uint64), np.empty(256, np.uint8)
     for r in range(len(wanted)):
         if wanted[r] == 0 or w_at[r] == w_at[r + 1]:
             continue
@@ -253,10 +254,12 @@ def item_rows(
 def unit_rows(
     data: U8Array, offsets: I64Array, wanted: U8Array, text_keys: U64Array, keys: U64Array,
     w_span: I64Array, w_at: I64Array, m_span: I64Array, m_flag: U8Array, m_hash: U64Array, m_at: I64Array,
-    counts: I64Array, units: U64Array,
+    counts: I64Array, units: U64Array, room: U8Array,
 ) -> None:  # fmt: skip
-    """Every hash of each wanted row in ``units`` [rows, ``PLACES``], 0 for none: what a corpus is made of."""
-    room = np.empty(256, np.uint8)
+    """Every hash of each wanted row in ``units`` [rows, ``PLACES``], 0 for none: what a corpus is made of.
+
+    ``room`` [ROOM] is to work in.
+    """
     for r in range(len(wanted)):
         if wanted[r] == 0 or w_at[r] == w_at[r + 1]:
             continue

@@ -16,12 +16,12 @@ import numpy.typing as npt
 from monitor.jit import njit, warmup
 from monitor.siphash import U8Array, U64Array, sip_bytes
 
-from .items import Filters, item_rows, no_filters
+from .items import PLACES, ROOM, Filters, item_rows, no_filters
 from .lexicon import Tables
-from .prints import GRAM, gram_rows, print_rows
+from .prints import BINS, GRAM, PLANES, gram_rows, print_rows
 from .residual import NO_GRAMS, sieve_of, strip_rows
 from .scan import CACHE, COUNTS, K_EXACT0, K_EXACT1, I64Array, scan_rows
-from .shape import I32Array, U32Array, scalar_rows
+from .shape import SET_SIZE, I32Array, U32Array, scalar_rows
 from .vocabulary import SHAPE_NAMES
 
 PRINTS, SCALARS, CORPUS = 1, 2, 4
@@ -79,13 +79,13 @@ class Sketched:
 
 @njit
 def exact_rows(
-    data: U8Array, offsets: I64Array, valid: U8Array, keys: U64Array, exact: U64Array, first: I32Array
+    data: U8Array, offsets: I64Array, valid: U8Array, keys: U64Array, exact: U64Array, first: I32Array, seen: I32Array
 ) -> None:
-    """Keyed hash of each valid text, and the row in which it occurred first (-1: not valid)."""
-    size = 16
-    while size < 2 * len(valid):
-        size *= 2
-    seen = np.full(size, -1, np.int32)
+    """Keyed hash of each valid text, and the row in which it occurred first (-1: not valid).
+
+    ``seen``: -1, a power of two of them and at least twice as many as texts.
+    """
+    size = len(seen)
     for r in range(len(valid)):
         first[r] = -1
         if valid[r] == 0:
@@ -120,6 +120,7 @@ class Words:
         self.m_at = np.zeros(rows + 1, np.int64)
         self.counts = np.zeros((rows, COUNTS), np.int64)
         self.cache = np.zeros(CACHE, np.uint64)
+        self.lowest, self.planes = np.empty(BINS, np.uint64), np.empty(PLANES, np.uint64)
 
     def _grow(self, room: int) -> None:
         if room > self._room:
@@ -127,6 +128,7 @@ class Words:
             self.w_hash, self.m_hash = np.empty(room, np.uint64), np.empty(room, np.uint64)
             self.w_flag, self.m_flag = np.empty(room, np.uint8), np.empty(room, np.uint8)
             self.w_span, self.m_span = np.empty(room, np.int64), np.empty(room, np.int64)
+            self.covered = np.empty(room + 1, np.uint8)
 
     def scan(self, data: U8Array, offsets: I64Array, wanted: U8Array, keys: U64Array) -> None:
         """Take in the words of one piece."""
@@ -160,7 +162,8 @@ def sketch(
     n = len(texts)
     made = Sketched(n, with_residual=heavy is not None)
     exact, first = np.zeros(n, np.uint64), np.empty(n, np.int32)
-    exact_rows(texts.data, texts.offsets, wanted, keys, exact, first)
+    seen = np.full(max(16, 1 << (2 * n - 1).bit_length()), -1, np.int32)
+    exact_rows(texts.data, texts.offsets, wanted, keys, exact, first, seen)
     fresh = (first == np.arange(n, dtype=np.int32)).astype(np.uint8)
     words = Words(n)
     sieve = sieve_of(NO_GRAMS if heavy is None else heavy)
@@ -171,12 +174,13 @@ def sketch(
         words.scan(texts.data, offsets, chosen, keys)
         print_rows(
             chosen, keys, words.w_hash, words.w_flag, words.w_at, words.m_hash, words.m_flag, words.m_at, words.counts,
-            bool(want & PRINTS), made.hashes[start:stop], made.minhash[start:stop],
+            bool(want & PRINTS), made.hashes[start:stop], made.minhash[start:stop], words.lowest, words.planes,
         )  # fmt: skip
         if known is not None:
             item_rows(
                 texts.data, offsets, chosen, keys, words.w_span, words.w_at, words.m_span, words.m_flag, words.m_hash,
                 words.m_at, words.counts, known, made.corpus[start:stop], made.corpus_item[start:stop],
+                np.zeros(PLACES, np.uint64), np.empty(ROOM, np.uint8),
             )  # fmt: skip
         if not want & SCALARS:
             continue
@@ -195,7 +199,7 @@ def sketch(
         strip_rows(
             texts.data, offsets, chosen, keys, heavy, sieve, words.w_hash, words.w_flag, words.w_span, words.w_at,
             words.m_hash, words.m_flag, words.m_span, words.m_at, words.counts, rest, rest_offsets,
-            made.residual_share[start:stop], touched,
+            made.residual_share[start:stop], touched, words.covered,
         )  # fmt: skip
         residual = made.residual[start:stop]
         residual[touched == 0] = shape[touched == 0]  # most texts have no heavy gram: nothing is measured again
@@ -220,7 +224,9 @@ def _scalars(
 ) -> None:  # fmt: skip
     scalar_rows(
         data, offsets, wanted, keys, words.w_hash, words.w_flag, words.w_at, words.counts,
-        t.begins, t.table, t.entry_at, t.entry_language, t.entry_kinds, t.languages, shape, lexicon, script,
+        t.begins, t.table, t.entry_at, t.entry_language, t.entry_kinds,
+        np.empty(SET_SIZE, np.uint64), np.full(SET_SIZE, -1, np.int64),
+        np.empty(t.languages, np.int64), np.empty(t.languages, np.int64), np.empty(8, np.uint8), shape, lexicon, script,
     )  # fmt: skip
 
 

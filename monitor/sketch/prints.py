@@ -18,6 +18,7 @@ from monitor.siphash import ONE, ZERO, U8Array, U64Array, rotl, sip_words
 from .scan import F_ALONE, K_CHAIN, K_MUL0, K_MUL1, K_MUL2, K_TEXT0, K_TEXT1, N_PLAIN, I64Array
 
 BINS = 64
+PLANES = 32
 GRAM = 4  # words of a heavy gram
 EDGE = 3  # and of one that opens or closes a text
 _PLAIN_ENOUGH = 4  # words that masks must leave, or the text is not read as a template
@@ -93,7 +94,7 @@ def add3(a: np.uint64, b: np.uint64, c: np.uint64) -> tuple[np.uint64, np.uint64
 
 @njit
 def simhash(hashes: U64Array, n: int, keys: U64Array, planes: U64Array) -> np.uint64:
-    """SimHash of ``n`` (at least 1) words and their pairs, never 0; ``planes`` is room for 32.
+    """SimHash of ``n`` (at least 1) words and their pairs, never 0; ``planes`` is room for PLANES.
 
     The 64 counts are kept bit-sliced: plane ``j`` holds bit ``j`` of every count. Eight hashes at a time go through a
     tree of adders (Harley and Seal), so that the carry loop, whose length can't be predicted, runs once in eight.
@@ -159,13 +160,12 @@ def is_template(count: I64Array, words: int) -> bool:
 def print_rows(
     wanted: U8Array, keys: U64Array, w_hash: U64Array, w_flag: U8Array, w_at: I64Array,
     m_hash: U64Array, m_flag: U8Array, m_at: I64Array, counts: I64Array, similar: bool,
-    hashes: U64Array, bins: U8Array,
+    hashes: U64Array, bins: U8Array, lowest: U64Array, planes: U64Array,
 ) -> None:  # fmt: skip
     """Of each ``wanted`` row: ``hashes[r, 1:]`` = skeleton and, if ``similar``, prefix, tail, SimHash; and ``bins``.
 
-    A row without a word keeps what it has.
+    A row without a word keeps what it has. ``lowest`` [BINS] and ``planes`` [PLANES] are room to work in.
     """
-    lowest, planes = np.empty(BINS, np.uint64), np.empty(32, np.uint64)
     for r in range(len(wanted)):
         if wanted[r] == 0 or w_at[r] == w_at[r + 1]:
             continue

@@ -128,14 +128,13 @@ def strip_rows(
     data: U8Array, offsets: I64Array, wanted: U8Array, keys: U64Array, heavy: U64Array, sieve: U8Array,
     w_hash: U64Array, w_flag: U8Array, w_span: I64Array, w_at: I64Array,
     m_hash: U64Array, m_flag: U8Array, m_span: I64Array, m_at: I64Array, counts: I64Array,
-    rest: U8Array, rest_offsets: I64Array, share: U8Array, touched: U8Array,
+    rest: U8Array, rest_offsets: I64Array, share: U8Array, touched: U8Array, covered: U8Array,
 ) -> None:  # fmt: skip
     """The rows' texts without heavy words, one after another in ``rest``; ``share``: words left, of 255.
 
-    ``touched``: which rows had a heavy gram; of the others nothing is in ``rest``.
+    ``touched``: which rows had a heavy gram; of the others nothing is in ``rest``. ``covered`` is room for a byte
+    a word and one more.
     """
-    # the arrays are longer than this piece: their last place is not its end
-    covered = np.empty(max(w_at[len(wanted)], m_at[len(wanted)]) + 1, np.uint8)
     rest_offsets[0] = 0
     for r in range(len(wanted)):
         at = rest_offsets[r]

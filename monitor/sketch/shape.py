@@ -218,12 +218,14 @@ def scalar_rows(
     data: U8Array, offsets: I64Array, wanted: U8Array, keys: U64Array,
     w_hash: U64Array, w_flag: U8Array, w_at: I64Array, counts: I64Array,
     begins: U64Array, table: U64Array, entry_at: I32Array, entry_language: U8Array, entry_kinds: U8Array,
-    languages: int, shape: U8Array, lexicon: U32Array, script: U8Array,
+    places: U64Array, stamps: I64Array, hits: I64Array, kinds_of: I64Array, room: U8Array,
+    shape: U8Array, lexicon: U32Array, script: U8Array,
 ) -> None:  # fmt: skip
-    """Shape, lexicon flags and script of each ``wanted`` row; see ``lexicon.Tables`` for the tables."""
-    places, stamps = np.empty(SET_SIZE, np.uint64), np.full(SET_SIZE, -1, np.int64)
-    hits, kinds_of = np.empty(languages, np.int64), np.empty(languages, np.int64)
-    room = np.empty(8, np.uint8)
+    """Shape, lexicon flags and script of each ``wanted`` row; see ``lexicon.Tables`` for the tables.
+
+    Room to work in: ``places`` and ``stamps`` [SET_SIZE], the latter at first -1; ``hits`` and ``kinds_of``
+    [languages]; ``room`` [8].
+    """
     for r in range(len(offsets) - 1):
         if wanted[r] == 0:
             continue

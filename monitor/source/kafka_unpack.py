@@ -171,8 +171,9 @@ def messages_of(chunks: Sequence[Chunk], spans: I64) -> Messages:
 def copy_values(data: U8, spans: I64, at: I64, out: U8) -> None:
     """Each value to its place in ``out``."""
     for i in range(len(spans)):
-        start, size = spans[i, 2], max(spans[i, 3] - spans[i, 2], 0)
-        out[at[i] : at[i] + size] = data[start : start + size]
+        start, size, place = spans[i, 2], max(spans[i, 3] - spans[i, 2], 0), at[i]
+        for j in range(size):  # of a slice it would first ask whether the two overlap, and make room for a copy
+            out[place + j] = data[start + j]
 
 
 def chunks_of(batch: Any) -> Iterator[Chunk]:

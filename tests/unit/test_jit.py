@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import subprocess
 import sys
 import textwrap
 import threading
 from pathlib import Path
 
+import numba
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from monitor import jit
@@ -112,3 +117,45 @@ def test_njit_keeps_other_runtime_errors(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(jit.numba, "njit", broken)
     with pytest.raises(RuntimeError, match="something else"):
         jit.njit(lambda x: x)
+
+
+def kernels() -> dict[tuple[str, str], ast.FunctionDef]:
+    """Every kernel of the package, by module and name."""
+    found = {}
+    for path in sorted((REPO / "monitor").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and any("njit" in ast.unparse(d) for d in node.decorator_list):
+                found[path.name, node.name] = node
+    return found
+
+
+def returns_arrays(kernel: ast.FunctionDef) -> bool:
+    """By its annotation: every array type here is named like ``I64``, ``U8Array`` or ``npt.NDArray[...]``."""
+    told = ast.unparse(kernel.returns) if kernel.returns is not None else ""
+    return bool(re.search(r"NDArray|\b[UIF]\d+(Array)?\b", told))
+
+
+def test_only_kernels_that_count_references_return_arrays_or_are_given_any() -> None:
+    """Without counts an array that a kernel returns belongs to nobody, and one that it is given back is never freed."""
+    counting = {at for at, k in kernels().items() if any("makes_arrays" in ast.unparse(d) for d in k.decorator_list)}
+    made = {at for at, k in kernels().items() if returns_arrays(k)}
+    assert {"_numbered", "gather", "_longer"} <= {name for _, name in made}
+    for (module, name), kernel in kernels().items():
+        called = {c.func.id for c in ast.walk(kernel) if isinstance(c, ast.Call) and isinstance(c.func, ast.Name)}
+        own = {n for m, n in kernels() if m == module}
+        given = any(n in called and (m == module or n not in own) for m, n in made)
+        assert (module, name) in counting or not (returns_arrays(kernel) or given), (module, name)
+    assert len(counting) < len(kernels()) / 4
+
+
+def test_a_kernel_that_makes_an_array_must_say_so() -> None:
+    def ones(n: int) -> npt.NDArray[np.float64]:
+        return np.ones(n)
+
+    def twos(n: int) -> npt.NDArray[np.float64]:
+        return np.full(n, 2.0)
+
+    assert jit.njit(makes_arrays=True)(ones)(3).tolist() == [1.0, 1.0, 1.0]
+    # another function: the cache on disk knows a kernel by its code, and would give the one above
+    with pytest.raises(numba.TypingError):
+        jit.njit(twos)(3)
