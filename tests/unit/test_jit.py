@@ -125,7 +125,7 @@ def kernels() -> dict[tuple[str, str], ast.FunctionDef]:
     for path in sorted((REPO / "monitor").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef) and any("njit" in ast.unparse(d) for d in node.decorator_list):
-                found[path.name, node.name] = node
+                found[str(path), node.name] = node
     return found
 
 

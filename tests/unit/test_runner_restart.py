@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import spine
@@ -39,11 +40,11 @@ def test_steps_that_had_ended_are_published_after_a_restart_though_nothing_is_re
         pipeline = lives[-1].pipeline
         return {p: ms // pipeline.campaigns.step_ms for p, ms in pipeline.ticks.watermarks_ms.items()}
 
-    def begin(signals: Signals, **how: object) -> live.Service:
+    def begin(signals: Signals, **how: Any) -> live.Service:
         service = live.service(
             settings, keys=Keyring.from_seed(1), rules=wiring.load(settings), rule_paths=(), signals=signals,
             store=store, links=links, sink=MemorySink(), dead_letters=NoDeadLetters(), **how,
-        )  # type: ignore[arg-type]  # fmt: skip
+        )  # fmt: skip
         lives.append(service.runner)
         service.runner.options = replace(service.runner.options, checkpoint_s=0.0, max_records=300)
         return service
