@@ -54,6 +54,7 @@ def build() -> typer.Typer:
         hunt,
         ingest,
         privacy,
+        rescore,
         rules,
         run,
         serve,
@@ -77,6 +78,7 @@ def build() -> typer.Typer:
     app.command("fields")(features.list_fields)
     app.command("serve")(serve.serve)
     app.command("hunt")(hunt.hunt)
+    app.command("rescore")(rescore.rescore)
     app.command("explain")(tuning.explain_account)
     app.command("report")(evidence.report)
     app.command("verify")(evidence.verify)

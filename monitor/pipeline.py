@@ -112,6 +112,8 @@ class Pipeline:
     known: Known = field(default_factory=Known)
     seen: Callable[[pl.DataFrame], None] | None = None
     """Told each frame of rows as the rules see it: whoever wants to keep them."""
+    classified: Callable[[pl.DataFrame], None] | None = None
+    """Told each frame of rows with what the classifier read of them (REQUEST_SET, where a row was due)."""
     _epochs: dict[int, int] = field(default_factory=dict)
     _without: dict[int, tuple[int, list[str]]] = field(default_factory=dict)
     """By partition: what was last heard of suspects in campaigns (its event time), and those of its accounts."""
@@ -299,6 +301,8 @@ class Pipeline:
                 self._read += self._opinions(scored)
                 if self.scorer.classifier.reads_sets:
                     scored = self.features.carry(scored, CLASSIFIER_COLUMNS)
+                if self.classified is not None:
+                    self.classified(scored)
                 scored = scored.drop(REQUEST_SET)
             if self.seen is not None:
                 self.seen(scored)

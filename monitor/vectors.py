@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
 U8 = npt.NDArray[np.uint8]
 
@@ -156,9 +157,14 @@ def _temperature() -> pl.Expr:
 def unpack(sets: pl.Series, width: int, size: int) -> tuple[U8, U8]:
     """A column of sets (Binary: up to ``size`` vectors one after the other) as events uint8 [n, size, width] and mask
     uint8 [n, size]. No set may be null."""
-    counts = sets.bin.size().to_numpy().astype(np.int64) // width
+    held = sets.to_arrow().cast(pa.large_binary())
+    offsets = np.frombuffer(held.buffers()[1], np.int64)[held.offset : held.offset + len(held) + 1]
+    data = held.buffers()[2]
+    flat = np.frombuffer(data if data is not None else b"", np.uint8)[offsets[0] : offsets[-1]].reshape(-1, width)
+    counts = np.diff(offsets) // width
+    if (counts == size).all():  # not copied
+        return flat.reshape(-1, size, width), np.ones((len(sets), size), np.uint8)
     mask = (np.arange(size) < counts[:, None]).astype(np.uint8)
     events = np.zeros((len(sets), size, width), np.uint8)
-    flat = np.frombuffer(b"".join(sets.to_list()), np.uint8).reshape(-1, width)
     events[mask.astype(np.bool_)] = flat
     return events, mask

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from monitor import __version__, fields, memory, yamlfile
 from monitor.alerts import AlertOptions, AlertStage, Lookups
 from monitor.alerts.campaigns import CampaignAlerts
-from monitor.archive import Archive
+from monitor.archive import Archive, Reads
 from monitor.campaigning import Campaigns
 from monitor.campaigns import CampaignOptions, CampaignStage, LinkCollector, sums
 from monitor.campaigns.calibrate import RANKED
@@ -177,7 +177,11 @@ def pipeline(
     )
     if settings.archive.path is not None:
         told = made[0].observe.archived
-        archive = Archive(settings.archive.path, settings.campaigns.step_s * 1000, settings.archive.days, told)
+        step_ms = settings.campaigns.step_s * 1000
+        names, layout = ACCOUNT_FEATURES.names, VECTORS.hash
+        reads = Reads(settings.archive.path, step_ms, names, layout) if settings.archive.reads else None
+        archive = Archive(settings.archive.path, step_ms, settings.archive.days, told, reads)
+        made[0].classified = archive.read if reads is not None else None
         made[0].seen, made[0].campaigns.archive = archive.scored, archive.put
     return made[0]
 
@@ -222,7 +226,7 @@ def score_options(settings: Settings) -> ScoreOptions:
         ),
         classifier=ClassifierOptions(
             model_dir=packaged_model() if c.model_dir == Path(PACKAGED) else c.model_dir,
-            providers=c.providers, require_gpu=c.require_gpu, buckets=c.buckets, threads=c.threads,
+            providers=c.providers, require_gpu=c.require_gpu, buckets=c.buckets, threads=c.threads, gpu_from=c.gpu_from,
         ),
     )
 

@@ -6,6 +6,7 @@ fails: a green run then means that every check ran.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import sys
@@ -26,6 +27,15 @@ settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
 
 REQUIRED = os.environ.get("MONITOR_REQUIRE_SERVERS") == "1"
+
+
+def has_gpu() -> bool:
+    """Whether NVIDIA's driver can be loaded."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def _absent(reason: object) -> NoReturn:
@@ -190,8 +200,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the groups that need the extras `cluster` and `train` where they are not installed, or need it not to
-    be; and the chart's, where `.ci/run` found that helm can't be built (it says so at its end)."""
+    be; those that need a GPU where none is; and the chart's, where `.ci/run` found that helm can't be built (it says so
+    at its end)."""
     away = ["no_cluster" if find_spec("ray") else "cluster"] + ([] if find_spec("torch") else ["train"])
+    away += [] if has_gpu() else ["gpu"]
     away += ["helm"] if os.environ.get("MONITOR_WITHOUT_HELM") == "1" else []
     left = [item for item in items if any(map(item.get_closest_marker, away))]
     if left:
@@ -226,6 +238,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for group, module in (("cluster", "ray"), ("train", "torch")):
         if find_spec(module) is None:
             terminalreporter.line(f"NOT RUN: tests marked {group}, since {module} is not installed", yellow=True)
+    if not has_gpu():
+        terminalreporter.line("NOT RUN: tests marked gpu, since no NVIDIA driver is here", yellow=True)
     skipped = terminalreporter.stats.get("skipped", [])
     if REQUIRED and skipped:
         terminalreporter.section("skipped, and MONITOR_REQUIRE_SERVERS=1 allows none", red=True)

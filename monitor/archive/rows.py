@@ -5,6 +5,10 @@ A row is a sum, a set or an extreme of what the day's steps had, so it does not 
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from pathlib import Path
+
 import polars as pl
 
 from monitor.campaigns.blob import StepBlob
@@ -40,6 +44,28 @@ def key_of(kind: pl.Expr, value: pl.Expr) -> pl.Expr:
 def kind_of(key: pl.Expr) -> pl.Expr:
     """The kind's code of such a number."""
     return (key & pl.lit((1 << KIND_BITS) - 1, pl.UInt64)).cast(pl.UInt8)
+
+
+def opinions(columns: Collection[str]) -> list[pl.Expr]:
+    """:data:`SCORES` of rows with these columns, in 255ths; null where there is none."""
+    return [
+        (pl.col(s) * 255).round().cast(pl.UInt8).alias(s) if s in columns else pl.lit(None, pl.UInt8).alias(s)
+        for s in SCORES
+    ]
+
+
+def write(rows: pl.DataFrame, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a file whole or not at all. Raises OSError."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        rows.write_parquet(
+            part, compression="zstd", compression_level=3, statistics=False, metadata=dict(metadata or {})
+        )
+        part.replace(path)
+    except OSError:
+        with suppress(OSError):  # on a full disk half a file would only be in the way
+            part.unlink(missing_ok=True)
+        raise
 
 
 def of_blob(blob: StepBlob, scores: pl.DataFrame | None) -> pl.DataFrame:

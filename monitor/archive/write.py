@@ -10,7 +10,6 @@ Whatever befalls the folder, detection goes on: a step that can't be written is 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from shutil import rmtree
@@ -20,19 +19,22 @@ import polars as pl
 from monitor.campaigns.blob import StepBlob
 
 from .read import day_folders
-from .rows import SCHEMA, SCORES, combined, of_blob
+from .reads import Reads
+from .rows import SCHEMA, SCORES, combined, of_blob, opinions, write
 
 _WAITING = {"partition": pl.Int32(), "t_ms": pl.Int64(), "account": pl.String(), **dict.fromkeys(SCORES, pl.UInt8())}
 
 
 class Archive:
     """``path``: the folder, shared by replicas. ``days`` are kept, counted in event time. ``told`` hears after each
-    writing how many blobs were lost, and why the last of them was (0 and "": all is written)."""
+    writing how many blobs were lost, and why the last of them was (0 and "": all is written). ``reads``: what keeps
+    also what the classifier read."""
 
     def __init__(
-        self, path: Path, step_ms: int, days: int = 90, told: Callable[[int, str], None] = lambda lost, why: None
-    ):
-        self._path, self._step_ms, self._days, self.told = path, step_ms, days, told
+        self, path: Path, step_ms: int, days: int = 90, told: Callable[[int, str], None] = lambda lost, why: None,
+        reads: Reads | None = None,
+    ):  # fmt: skip
+        self._path, self._step_ms, self._days, self.told, self._reads = path, step_ms, days, told, reads
         self._scores = pl.DataFrame(schema=_WAITING)
 
     def scored(self, rows: pl.DataFrame) -> None:
@@ -44,11 +46,19 @@ class Archive:
         account = "account_id" if "account_id" in rows.columns else "subject"
         made = rows.lazy().select(
             "partition", "t_ms", pl.col(account).alias("account"),
-            *((pl.col(s) * 255).round().cast(pl.UInt8).alias(s) if s in held else pl.lit(None, pl.UInt8).alias(s)
-              for s in SCORES),
+            *opinions(held),
         ).filter(pl.any_horizontal(pl.col(SCORES).is_not_null())).collect(engine="in-memory")  # fmt: skip
         if len(made):
             self._scores = pl.concat([self._scores, made])
+
+    def read(self, rows: pl.DataFrame) -> None:
+        """Remember what the classifier read, where that is kept. Never raises for what is wrong with the folder."""
+        if self._reads is not None:
+            try:
+                self._reads.take(rows)
+            except OSError as error:
+                self._reads.drop()
+                self.told(1, self._unwritten(error))
 
     def put(self, blobs: Sequence[StepBlob]) -> None:
         """Write steps that closed. Never raises for what is wrong with the folder or its files."""
@@ -60,7 +70,7 @@ class Archive:
                     why = f"archive.path: damaged and set aside: {damaged[-1]}"
             except OSError as error:
                 lost += 1
-                why = f"archive.path {self._path} can't be written: {error.strerror}"
+                why = self._unwritten(error)
         self.told(lost, why)
         # those of these steps stay: the same call may come again
         begins = {b.partition: b.step * self._step_ms for b in sorted(blobs, key=lambda b: -b.step)}
@@ -68,17 +78,22 @@ class Archive:
             over = (pl.col("partition") == partition) & (pl.col("t_ms") < begin)
             self._scores = self._scores.filter(~over)
 
+    def _unwritten(self, error: OSError) -> str:
+        return f"archive.path {self._path} can't be written: {error.strerror}"
+
     def _one(self, blob: StepBlob) -> list[Path]:
         """Write a step; those of days before that turned out to be damaged."""
         day = datetime.fromtimestamp(blob.step * self._step_ms / 1000, UTC).date()
         folder = self._path / day.isoformat()
+        if self._reads is not None:
+            self._reads.put(blob.partition, blob.step)
         path = folder / f"p{blob.partition}-{blob.step:09d}.parquet"
         if path.exists() or (folder / f"p{blob.partition}.parquet").exists():
             return []
         folder.mkdir(parents=True, exist_ok=True)
         damaged = self._close(blob.partition, before=day)
         end = (blob.step + 1) * self._step_ms
-        _write(of_blob(blob, self._scores.filter(pl.col("partition") == blob.partition, pl.col("t_ms") < end)), path)
+        write(of_blob(blob, self._scores.filter(pl.col("partition") == blob.partition, pl.col("t_ms") < end)), path)
         return damaged
 
     def _close(self, partition: int, before: date) -> list[Path]:
@@ -88,6 +103,8 @@ class Archive:
             if day <= before - timedelta(days=self._days):
                 rmtree(folder, ignore_errors=True)
             elif day < before:
+                if self._reads is not None:
+                    self._reads.close(folder, partition)
                 steps = sorted(folder.glob(f"p{partition}-*.parquet"))
                 damaged += (bad := [step for step in steps if not _readable(step)])
                 steps = [step for step in steps if step not in bad]
@@ -96,7 +113,7 @@ class Archive:
                 if steps:
                     # a day in which another release came in has steps without the newer sums
                     read = pl.scan_parquet(steps, schema=SCHEMA, missing_columns="insert", extra_columns="ignore")
-                    _write(combined(read), folder / f"p{partition}.parquet")
+                    write(combined(read), folder / f"p{partition}.parquet")
                     for step in steps:
                         step.unlink(missing_ok=True)
         return damaged
@@ -108,14 +125,3 @@ def _readable(step: Path) -> bool:
     except pl.exceptions.PolarsError:
         return False
     return True
-
-
-def _write(rows: pl.DataFrame, path: Path) -> None:
-    part = path.with_name(f".{path.name}.part")
-    try:
-        rows.write_parquet(part, compression="zstd", compression_level=3, statistics=False)
-        part.replace(path)
-    except OSError:
-        with suppress(OSError):  # on a full disk half a file would only be in the way
-            part.unlink(missing_ok=True)
-        raise

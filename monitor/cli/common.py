@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
@@ -14,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..errors import MonitorError
+from ..errors import BadInput, MonitorError, Problem
 from ..plain import cell, clean, json_text
 
 P = ParamSpec("P")
@@ -64,6 +65,14 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     for row in rows:
         made.add_row(*map(cell, row))
     return made
+
+
+def day_of(text: str, option: str) -> date:
+    """A day as it is written in an option. Raises BadInput."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise BadInput([Problem("arguments", 0, f"{option} {text!r} is no day: write 2026-11-25")]) from None
 
 
 @contextmanager

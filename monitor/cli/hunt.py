@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import BadInput, Problem
-from .common import ConfigOption, JsonOption, err, guarded, out, table, write_json
+from .common import ConfigOption, JsonOption, day_of, err, guarded, out, table, write_json
 
 if TYPE_CHECKING:
     from ..hunting import Found
@@ -41,7 +41,7 @@ def hunt(
     if path is None:
         raise BadInput([Problem("arguments", 0, "name --archive FOLDER, or set archive.path")])
     held = days_of(path)
-    last = _day(until) if until is not None else (held[-1] if held else date.max)
+    last = day_of(until, "--until") if until is not None else (held[-1] if held else date.max)
     people = load(path, last - timedelta(days=days - 1), last)
     found = follow(people, seed, HuntOptions(margin_bits=margin, rounds=rounds))
     if as_json:
@@ -72,10 +72,3 @@ def _row(f: Found) -> tuple[object, ...]:
     seen = datetime.fromtimestamp(f.last, UTC).strftime("%Y-%m-%d %H:%M")
     return (f.account, f.round or "seed", f.tier, f"{f.bits:.1f}", shares, ", ".join(f.does), near,
             "" if f.classifier is None else f"{f.classifier:.2f}", f"{f.requests:,}", seen)  # fmt: skip
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise BadInput([Problem("arguments", 0, f"--until {text!r} is no day: write 2026-11-25")]) from None

@@ -5,7 +5,7 @@ each class of client and on each account's change (:mod:`.population`), and an O
 river and onnxruntime are imported in this package only.
 """
 
-from monitor.score.classifier import ClassifierStatus
+from monitor.score.classifier import Classifier, ClassifierStatus
 from monitor.score.manifest import packaged_model
 from monitor.score.options import (
     ANOMALY_COLUMNS,
@@ -23,6 +23,7 @@ __all__ = [
     "CLASSIFIER_COLUMNS",
     "SCORE_COLUMNS",
     "AnomalyOptions",
+    "Classifier",
     "ClassifierOptions",
     "ClassifierStatus",
     "ScoreOptions",

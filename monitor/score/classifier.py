@@ -20,7 +20,7 @@ from monitor.errors import BadInput, Problem
 from monitor.records import REQUEST_SET
 from monitor.score.manifest import MANIFEST, MODEL, POOL, Manifest, ModelFiles, locate, read, stamp_of
 from monitor.score.options import CLASSIFIER_COLUMNS, ClassifierOptions, Vocabulary
-from monitor.score.runtime import Runner, check_runtimes, installed_runtimes, open_model, provider_of, runtime_errors
+from monitor.score.runtime import Runner, check_runtimes, installed_runtimes, open_model, runtime_errors
 from monitor.vectors import VectorLayout, unpack
 
 F32 = npt.NDArray[np.float32]
@@ -82,11 +82,13 @@ class _Model:
         out = {c: np.full(len(rows), np.nan) for c in manifest.columns}
         if not len(judged):
             return out
-        feed = {name: array[judged] for name, array in feed.items()}
-        feed[manifest.name_of("aggregates")] = np.where(known, rows, self.defaults).astype(np.float32)[judged]
+        if len(judged) < len(rows):  # else nothing is copied: 1.5 KB a row
+            feed = {name: array[judged] for name, array in feed.items()}
+            rows, known = rows[judged], known[judged]
+        feed[manifest.name_of("aggregates")] = np.where(known, rows, self.defaults)
         pad[manifest.name_of("aggregates")] = self.defaults
         if manifest.input("mask") is not None:
-            feed[manifest.name_of("mask")] = known.astype(np.float32)[judged]
+            feed[manifest.name_of("mask")] = known.astype(np.float32)
             pad[manifest.name_of("mask")] = np.zeros(1, np.float32)
         answers = runner.run(feed, pad)
         for output in manifest.outputs:
@@ -213,11 +215,8 @@ class Classifier:
         runners = (self._active.runner, self._active.pool) if self._active is not None else ()
         found = []
         for runner in runners:
-            provider = provider_of(runner.session.get_providers()) if runner is not None and runner.timings else None
             while runner is not None and runner.timings:
-                rows, seconds = runner.timings.popleft()
-                if provider is not None:
-                    found.append((provider, rows, seconds))
+                found.append(runner.timings.popleft())
         return found
 
     def compare(self, frame: pl.DataFrame) -> None:

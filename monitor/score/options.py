@@ -130,13 +130,14 @@ _SHAPING = {"trees", "height", "window", "seed", "level_features"}
 @dataclass(frozen=True, slots=True)
 class ClassifierOptions:
     """The ONNX model. ``model_dir`` holds versions and ``CURRENT``, or one model; null: inactive. Of ``buckets`` a
-    CPU uses those up to 64."""
+    CPU uses those up to 64. Fewer rows at once than ``gpu_from`` are the CPU's also where a GPU is."""
 
     model_dir: Path | None = None
     providers: tuple[str, ...] = ("cuda", "cpu")
     require_gpu: bool = False
-    buckets: tuple[int, ...] = (8, 64, 256, 1_024)
+    buckets: tuple[int, ...] = (8, 64, 256, 1_024, 4_096, 16_384)
     threads: int = 1
+    gpu_from: int = 16
 
     def __post_init__(self) -> None:
         if not self.buckets or sorted(set(self.buckets)) != list(self.buckets) or self.buckets[0] < 1:

@@ -8,7 +8,10 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import redirect_stdout
+from functools import cache
 from importlib import metadata
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,22 +77,27 @@ def runtime_errors() -> tuple[type[Exception], ...]:
 
 
 class Runner:
-    """A session and its batches. ``fallback`` says why the provider is not the first one asked for.
+    """A model on the provider that was found, in batches of a few sizes; a CPU beside a GPU takes what is small.
 
-    On a GPU inputs and outputs of each batch size stay at one place in its memory (IOBinding), so that nothing is
-    allocated while it serves. Unmeasured: no GPU was there when this was written; a test runs it on the CPU's memory.
+    ``fallback`` says why the provider is not the first one asked for. ``gpu_from``: the fewest rows of a call that go
+    to a GPU, where ``small``, a session on the CPU, is there for the others.
     """
 
-    def __init__(self, session: ort.InferenceSession, fallback: str | None, buckets: Sequence[int]):
+    def __init__(
+        self, session: ort.InferenceSession, fallback: str | None, buckets: Sequence[int],
+        small: ort.InferenceSession | None = None, gpu_from: int = 1,
+    ):  # fmt: skip
         self.session, self.fallback = session, fallback
-        self.on_gpu = session.get_providers()[0] != PROVIDERS["cpu"]
-        fitting = [b for b in buckets if self.on_gpu or b <= CPU_BATCH]
-        self.buckets = tuple(fitting or buckets[:1])
-        self.device: str | None = "cuda" if self.on_gpu else None
-        self._outputs = [output.name for output in session.get_outputs()]
-        self._bound: dict[int, _Bound] = {}
-        self.timings: deque[tuple[int, float]] = deque(maxlen=TIMINGS)
-        """Rows and seconds of the newest batches, for whoever takes them out."""
+        self._large = _Lane(session, buckets)
+        self._small = _Lane(small, buckets) if small is not None and self._large.device is not None else None
+        self._gpu_from = gpu_from
+        self.timings: deque[tuple[str, int, float]] = deque(maxlen=TIMINGS)
+        """Provider, rows and seconds of the newest batches, for whoever takes them out."""
+
+    @property
+    def buckets(self) -> tuple[int, ...]:
+        """The sizes of its batches; of those on a GPU, where there is one."""
+        return self._large.buckets
 
     def run(self, feed: Mapping[str, Array], pad: Mapping[str, Array]) -> dict[str, Array]:
         """Output by name for inputs [n, ...] by name; ``pad`` gives a row for the rest of a batch.
@@ -98,26 +106,49 @@ class Runner:
         :func:`runtime_errors`.
         """
         n = len(next(iter(feed.values())))
-        parts: dict[str, list[Array]] = {name: [] for name in self._outputs}
+        lane = self._small if self._small is not None and n < self._gpu_from else self._large
+        parts: dict[str, list[Array]] = {name: [] for name in lane.outputs}
         at = 0
         while at < n:
-            size = next((b for b in self.buckets if b >= n - at), self.buckets[-1])
+            size = lane.size(n - at)
             batch = {name: _filled(rows[at : at + size], size, pad[name]) for name, rows in feed.items()}
             began = time.perf_counter()
-            answers = self._batch(batch, size)
-            self.timings.append((min(size, n - at), time.perf_counter() - began))
-            for name, answer in zip(self._outputs, answers, strict=True):
+            answers = lane.run(batch, size)
+            if lane.provider is not None:
+                self.timings.append((lane.provider, min(size, n - at), time.perf_counter() - began))
+            for name, answer in zip(lane.outputs, answers, strict=True):
                 parts[name].append(np.asarray(answer)[: n - at])
             at += size
         return {name: np.concatenate(found) if found else np.empty(0) for name, found in parts.items()}
 
-    def _batch(self, batch: dict[str, Array], size: int) -> list[Array]:
+
+class _Lane:
+    """A session and its batch sizes. On a GPU inputs and outputs of each size stay at one place in its memory
+    (IOBinding), so that nothing is allocated while it serves."""
+
+    def __init__(self, session: ort.InferenceSession, buckets: Sequence[int]):
+        self._session = session
+        self.provider = provider_of(session.get_providers())
+        self.device = None if self.provider == "cpu" else "cuda"
+        fitting = [b for b in buckets if self.device is not None or b <= CPU_BATCH]
+        self.buckets = tuple(fitting or buckets[:1])
+        self.outputs = [output.name for output in session.get_outputs()]
+        self.bound: dict[int, _Bound] = {}
+
+    def size(self, left: int) -> int:
+        """Size of the next batch: the one that holds all that is left, unless it would be less than half full."""
+        holds = next((b for b in self.buckets if b >= left), self.buckets[-1])
+        full = max((b for b in self.buckets if b <= left), default=holds)
+        return holds if 2 * left >= holds else full
+
+    def run(self, batch: dict[str, Array], size: int) -> list[Array]:
+        """The outputs of one whole batch, in order."""
         if self.device is None:
-            answers: list[Array] = self.session.run(self._outputs, batch)
+            answers: list[Array] = self._session.run(self.outputs, batch)
             return answers
-        if size not in self._bound:
-            self._bound[size] = _Bound(self.session, batch, self._outputs, self.device)
-        return self._bound[size].run(batch)
+        if size not in self.bound:
+            self.bound[size] = _Bound(self._session, batch, self.outputs, self.device)
+        return self.bound[size].run(batch)
 
 
 class _Bound:
@@ -127,7 +158,9 @@ class _Bound:
         import onnxruntime as ort
 
         self._session, self._binding = session, session.io_binding()
-        self._inputs = {name: ort.OrtValue.ortvalue_from_numpy(rows, device, 0) for name, rows in batch.items()}
+        # allocated, not made of the first batch: on a CPU that would be the caller's own array
+        place = ort.OrtValue.ortvalue_from_shape_and_type
+        self._inputs = {name: place(rows.shape, rows.dtype.type, device, 0) for name, rows in batch.items()}
         for name, value in self._inputs.items():
             self._binding.bind_ortvalue_input(name, value)
         for name in outputs:
@@ -158,6 +191,8 @@ def open_model(model: bytes, path: str, options: ClassifierOptions) -> Runner:
     available = ort.get_available_providers()
     wanted = [PROVIDERS[p] for p in options.providers]
     usable = [p for p in wanted if p in available]
+    if PROVIDERS["cuda"] in usable:
+        _load_cuda()
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = options.threads  # the default takes every core, and fights with Polars
     settings.inter_op_num_threads = 1
@@ -172,7 +207,10 @@ def open_model(model: bytes, path: str, options: ClassifierOptions) -> Runner:
             raise BadInput([Problem(path, 0, f"require_gpu is set, but this ONNX Runtime has only {have}")])
     refusals: tuple[type[Exception], ...] = (*runtime_errors(), ValueError, RuntimeError)
     try:
-        session = ort.InferenceSession(model, settings, providers=usable or [PROVIDERS["cpu"]])
+        session = ort.InferenceSession(model, settings, providers=[_told(p) for p in usable or [PROVIDERS["cpu"]]])
+        small = None
+        if session.get_providers()[0] != PROVIDERS["cpu"] and options.gpu_from > 1 and not options.require_gpu:
+            small = ort.InferenceSession(model, settings, providers=[PROVIDERS["cpu"]])
     except refusals as error:
         remedy = "see `monitor doctor` for the GPU" if options.require_gpu else "export it anew with opset 18"
         raise BadInput([Problem(path, 0, f"ONNX Runtime refuses it ({type(error).__name__}): {remedy}")]) from error
@@ -184,4 +222,21 @@ def open_model(model: bytes, path: str, options: ClassifierOptions) -> Runner:
     if got[0] != wanted[0]:
         why = "is not in this ONNX Runtime" if wanted[0] not in available else "could not be started (driver or CUDA)"
         fallback = f"{wanted[0]} {why}: running on {got[0]}"
-    return Runner(session, fallback, options.buckets)
+    return Runner(session, fallback, options.buckets, small, options.gpu_from)
+
+
+def _told(provider: str) -> str | tuple[str, dict[str, str]]:
+    """A provider with what it must be told: no TensorFloat-32, whose ten bits are too few for the same scores."""
+    return (provider, {"use_tf32": "0"}) if provider == PROVIDERS["cuda"] else provider
+
+
+@cache
+def _load_cuda() -> None:
+    """Find CUDA's libraries where ``pip install onnxruntime-gpu[cuda,cudnn]`` puts them, which the loader doesn't know.
+
+    What is not there is not said here (ONNX Runtime prints it): the session's fall-back is.
+    """
+    import onnxruntime as ort
+
+    with redirect_stdout(StringIO()):
+        ort.preload_dlls()

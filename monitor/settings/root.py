@@ -60,6 +60,8 @@ class Settings(Section):
             yield "campaigns.step_s", "must be a multiple of features.tick_s"
         if self.archive.path is not None and not self.campaigns.enabled:
             yield "archive.path", "has no effect with campaigns.enabled: false, whose steps fill it"
+        if self.archive.reads and self.archive.path is None:
+            yield "archive.reads", "has no effect without archive.path"
         if "kafka" in self.alerts.sinks and self.kafka.alerts_topic is None:
             yield "kafka.alerts_topic", "is needed by the sink `kafka` of alerts.sinks"
         if self.kafka.alerts_topic is not None and "kafka" not in self.alerts.sinks:

@@ -201,8 +201,12 @@ class ClassifierSettings(Section):
         default=False, description="Refuse to be ready on a CPU, instead of falling back and saying so."
     )
     buckets: Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], BeforeValidator(split)] = Field(
-        default=(8, 64, 256, 1_024), min_length=1,
+        default=(8, 64, 256, 1_024, 4_096, 16_384), min_length=1,
         description="Sizes that an inference is padded to, rising; a CPU uses those up to 64.",
+    )
+    gpu_from: int = Field(
+        default=16, ge=1, le=65_536,
+        description="Fewer rows at once go to the CPU also where a GPU is; not with require_gpu.",
     )
     threads: int = Field(
         default=1, ge=1, le=256, description="Threads of one inference on a CPU; more fight with Polars."
@@ -262,6 +266,10 @@ class ArchiveSettings(Section):
         description="Folder that all replicas share, one a topic; null: nothing is kept. Needs campaigns.enabled.",
     )
     days: int = Field(default=90, ge=1, le=3_660, description="How long a day is kept, in event time.")
+    reads: bool = Field(
+        default=False,
+        description="Keep of each account and day also what the classifier read last, for `monitor rescore`.",
+    )
 
 
 class RulesSettings(Section):

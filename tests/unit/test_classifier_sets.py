@@ -158,15 +158,14 @@ def test_fixed_places_in_memory_give_the_same_batches(tmp_path: Path) -> None:
     assert model._active is not None
     plain = model._active.runner
     bound = Runner(_Session(plain.session), None, (4, 16, 256))
-    assert bound.on_gpu
-    assert bound.device == "cuda"
-    bound.device = "cpu"
+    assert bound._large.device == "cuda"
+    bound._large.device = "cpu"
     drawn = set_models.drawn(300)
     for n in (1, 4, 5, 16, 37, 300, 3):
         part = {"ev": drawn[0][:n], "there": drawn[1][:n], "agg": np.nan_to_num(drawn[2][:n])}
         pad = {"ev": np.zeros(1, np.uint8), "there": np.zeros(1, np.uint8), "agg": np.zeros(2, np.float32)}
         assert np.array_equal(bound.run(part, pad)["p"], plain.run(part, pad)["p"])
-    assert set(bound._bound) == {4, 16, 256}
+    assert set(bound._large.bound) == {4, 16, 256}
 
 
 def test_a_cpu_takes_no_batch_beyond_its_cache(tmp_path: Path) -> None:
