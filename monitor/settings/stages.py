@@ -205,7 +205,7 @@ class ClassifierSettings(Section):
         description="Sizes that an inference is padded to, rising; a CPU uses those up to 64.",
     )
     gpu_from: int = Field(
-        default=16, ge=1, le=65_536,
+        default=32, ge=1, le=65_536,
         description="Fewer rows at once go to the CPU also where a GPU is; not with require_gpu.",
     )
     threads: int = Field(

@@ -93,7 +93,8 @@ ELSEWHERE = (
     Kept(
         "archive",
         "",
-        "account and organisation ids, counts, times, keyed hashes, scores, a row an account and day",
+        "account and organisation ids, counts, times, keyed hashes, scores, a row an account and day; with "
+        "archive.reads the numbers of its last 32 requests of the day",
         True,
         "archive.days",
         "all",

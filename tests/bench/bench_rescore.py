@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
-from bench_gpu import card, drawn
+from bench_gpu import card, drawn, model
 
 from monitor.archive import Reads, days_of, scan
 from monitor.backtest import peak_rss_mb
@@ -35,17 +35,19 @@ FIRST = date(2026, 1, 1)
 
 def write_day(path: Path, accounts: int, partitions: int) -> None:
     """One day: each account's last reading, in a file a partition."""
+    read = model("cpu").features
     begin = int(datetime(FIRST.year, FIRST.month, FIRST.day, tzinfo=UTC).timestamp()) * 1000
     for partition in range(partitions):
         reads = Reads(path, STEP_MS, ACCOUNT_FEATURES.names, VECTORS.hash)
         here = np.arange(partition, accounts, partitions)
         for at in range(0, len(here), 16_384):
             ids = here[at : at + 16_384]
-            events, mask, features = drawn(len(ids), SET_SIZE, len(ACCOUNT_FEATURES.names), int(ids[0]))
+            events, mask, features = drawn(len(ids), SET_SIZE, len(read), int(ids[0]), below=0.01)
             flat = events[mask.astype(bool)].tobytes()
             ends = np.cumsum(mask.sum(axis=1, dtype=np.int64) * VECTORS.width)
             starts = np.append(0, ends[:-1])
-            columns = {name: features[:, i] for i, name in enumerate(ACCOUNT_FEATURES.names)}
+            other = (name for name in ACCOUNT_FEATURES.names if name not in read)
+            columns = {name: features[:, i % len(read)] for i, name in enumerate((*read, *other))}
             reads.take(pl.DataFrame({
                 "subject": [f"acct_{i:012d}" for i in ids], "partition": np.full(len(ids), partition, np.int32),
                 "t_ms": np.full(len(ids), begin + STEP_MS, np.int64),
