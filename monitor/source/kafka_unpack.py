@@ -171,8 +171,10 @@ def messages_of(chunks: Sequence[Chunk], spans: I64) -> Messages:
 def copy_values(data: U8, spans: I64, at: I64, out: U8) -> None:
     """Each value to its place in ``out``."""
     for i in range(len(spans)):
-        start, size, place = spans[i, 2], max(spans[i, 3] - spans[i, 2], 0), at[i]
-        for j in range(size):  # of a slice it would first ask whether the two overlap, and make room for a copy
+        # of a slice it would first ask whether the two overlap, and make room for a copy; with signed places it would
+        # ask at each byte whether they count from the end, and take them one by one
+        start, place = np.uint64(spans[i, 2]), np.uint64(at[i])
+        for j in range(np.uint64(max(spans[i, 3] - spans[i, 2], 0))):
             out[place + j] = data[start + j]
 
 
