@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import zstandard
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from kafka import TopicPartition
+from kafka.codec import zstd_decode
 from kafka.consumer.fetcher import Fetcher
 from kafka.errors import CorruptRecordError
 from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 
-from monitor.source.kafka_unpack import QuickRecords, find_records, messages_of, use_quick_records, varint
+from monitor.source.kafka_unpack import QuickRecords, find_records, messages_of, unzipped, use_quick_records, varint
 
 TP = TopicPartition("t", 3)
 bytes_or_none = st.none() | st.binary(max_size=300)
@@ -135,3 +137,29 @@ def test_another_make_of_the_library_is_left_as_it_is():
     assert not use_quick_records(Other)
     assert Other._fetcher.PartitionRecords is before
     assert not use_quick_records(object())
+
+
+@pytest.mark.parametrize("said", [True, False], ids=["its size is said", "it is not"])
+def test_zstd_frames_of_every_size_are_what_the_library_makes_of_them(said):
+    """Room is made by what a frame says of itself or by its length, and grows: also for what shrinks a thousandfold."""
+    rng = np.random.default_rng(1)
+    for made in (b"", b"a", bytes(3_000_000), rng.bytes(70_000), bytes(100) + rng.bytes(9) * 4_000):
+        pack = zstandard.ZstdCompressor(write_content_size=said)
+        frame = pack.compress(made)
+        assert unzipped(memoryview(frame)).tobytes() == made
+        two = memoryview(frame + zstandard.ZstdCompressor().compress(b"more"))
+        assert unzipped(two).tobytes() == made + b"more" == zstd_decode(two.tobytes())
+        if made:
+            lying = bytearray(zstandard.ZstdCompressor().compress(made))
+            lying[4] |= 0x80
+            for broken in (frame[: len(frame) // 2], frame[:3], bytes(lying)):
+                _same(broken)
+
+
+def _same(broken):
+    """What is no whole frame is left to the library, or made the same of."""
+    try:
+        made = unzipped(memoryview(broken)).tobytes()
+    except zstandard.ZstdError:
+        return
+    assert made == zstd_decode(broken)
