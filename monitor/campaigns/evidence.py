@@ -13,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from monitor.campaigns.graph import LEAST_SHARED, Shared
-from monitor.campaigns.kernels import number, table_bits
+from monitor.campaigns.holdings import holdings, placed
 from monitor.campaigns.kinds import ATTESTED, CODE, EXACT, GROUP_OF, GROUPS, KINDS, TEMPLATES
 
 MOSTLY_INSIDE, CLOSING_INSIDE = 0.5, 0.9
@@ -53,29 +53,29 @@ def witnesses(
     group, who = groups["group"].to_numpy().astype(np.int64), groups["account"].to_numpy().astype(np.int64)
     order = np.lexsort((who, group))
     group, who = group[order], who[order]
-    begin, held = _span(who, shared.account)
+    begin, size = _span(who, shared.account)
     parts = [
-        _of(group[a:b], who[a:b], *_rows_of(begin[a:b], held[a:b]), shared, seen_step, day_steps)
-        for a, b in pairwise(_cuts(group, held))
+        _of(group[a:b], who[a:b], begin[a:b], size[a:b], shared, seen_step, day_steps)
+        for a, b in pairwise(_cuts(group, size))
     ]
     members = pl.concat([p.members for p in parts]).cast({"group": groups.schema["group"], "account": pl.UInt32()})
     return Witnesses(pl.concat([p.values for p in parts]), members)
 
 
-def _cuts(group: I64, held: I64) -> list[int]:
+def _cuts(group: I64, size: I64) -> list[int]:
     """Where the accounts are cut, between groups (nothing here looks at two): whole groups of some rows together."""
     begun = np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]])) if len(group) else np.zeros(1, np.int64)
-    rows = np.cumsum(held) - held
+    rows = np.cumsum(size) - size
     chunk = rows[begun] // ROWS_AT_ONCE if len(group) else begun
     return [*begun[np.concatenate([[True], chunk[1:] != chunk[:-1]])].tolist(), len(group)]
 
 
 def _of(
-    group: I64, who: I64, member: I64, row: I64, shared: Shared, seen_step: I64, day_steps: int
+    group: I64, who: I64, begin: I64, size: I64, shared: Shared, seen_step: I64, day_steps: int
 ) -> Witnesses:  # fmt: skip
-    """Of these groups, in order; ``row`` are those of ``who``, each of whose place is ``member``."""
-    values, at = _speaking(group[member], row, shared)
-    member, row, at = member[at >= 0], row[at >= 0], at[at >= 0]
+    """Of these groups, in order; of each of ``who`` there are ``size`` rows from ``begin`` on."""
+    values, place, ids = _speaking(group, who, begin, size, shared)
+    member, row, at = placed(ids, place, begin, size)
     kind, n = shared.kind[shared.key[row]], len(who)
     count, first = (shared.links[c].to_numpy()[shared.row[row]].astype(np.int64) for c in ("count", "first"))
 
@@ -104,12 +104,6 @@ def _of(
     return Witnesses(values, pl.DataFrame({n: pl.Series(column, nan_to_null=True) for n, column in members.items()}))
 
 
-def _rows_of(begin: I64, held: I64) -> tuple[I64, I64]:
-    """(account, row) of each row of accounts whose ``held`` rows begin at ``begin``; accounts counted from 0."""
-    member = np.repeat(np.arange(len(held)), held)
-    return member, np.arange(len(member)) - np.repeat(np.cumsum(held) - held, held) + begin[member]
-
-
 def _span(who: I64, account: I32) -> tuple[I64, I64]:
     """Where the rows of each of ``who`` begin, and how many they are; ``account`` [rows] is sorted. Each is looked for
     once and in order: one after another as they came, a thousandth of ten million rows' accounts took 80 ms. In the
@@ -119,33 +113,29 @@ def _span(who: I64, account: I32) -> tuple[I64, I64]:
     return begin[place], (np.searchsorted(account, each, side="right") - begin)[place]
 
 
-def _speaking(group: I64, row: I64, shared: Shared) -> tuple[pl.DataFrame, I64]:
-    """Values that speak for a group, in order of group and key, and which of them each row is (-1: none)."""
-    key, tenant = shared.key[row], shared.tenant[shared.account[row]].astype(np.uint64)
-    whose, pair = group.astype(np.uint64), key.astype(np.uint64)
-    ids, first = number(whose, pair, table_bits(len(row)))
-    _, once = number(ids.astype(np.uint64), tenant, table_bits(len(row)))
-    held = np.bincount(ids[once], minlength=len(first))
-    count = np.bincount(ids, shared.links["count"].to_numpy()[shared.row[row]], len(first)).astype(np.int64)
-    _, once = number(whose, tenant, table_bits(len(row)))
-    tenants = np.bincount(group[once])[group[first]]
-    kind, df = shared.kind[key[first]], shared.df[key[first]]
-    enough = (held >= LEAST_SHARED) | (EXACT[kind] & (held >= 2))
+def _speaking(group: I64, who: I64, begin: I64, size: I64, shared: Shared) -> tuple[pl.DataFrame, I64, I32]:
+    """Values that speak for a group, in order of group and key; which of them each number is (-1: none), and the number
+    of each row."""
+    count = shared.links["count"].to_numpy()
+    every = holdings(group, begin, size, shared.tenant[who], shared.key, shared.row, count, len(shared.df))
+    place = np.full(len(every.key), -1, np.int64)
+    some = np.flatnonzero(every.held >= 2)  # most are held by one
+    key, whose, held, tenants, count = (column[some] for column in every[1:])
+    kind, df = shared.kind[key], shared.df[key]
+    enough = (held >= LEAST_SHARED) | EXACT[kind]
     # "As a Markdown list" ends many prompts: a closing speaks for a group only where hardly anybody else has it.
     inside = np.where(kind == _CLOSING, CLOSING_INSIDE, MOSTLY_INSIDE)
     # Nearly all of the group hold an attested value that hardly anybody else does.
     strangers = (df - held + 0.5) / (shared.tenants - tenants + 1)
     apart = _ATTESTED[kind] & (held >= OF_GROUP * tenants) & (held / tenants >= 2.0**APART_BITS * strangers)
     good = np.flatnonzero(enough & ((held >= inside * df) | apart))
-    good = good[np.lexsort((key[first[good]], group[first[good]]))]
-    place = np.full(len(first), -1, np.int64)
-    place[good] = np.arange(len(good))
-    keys = key[first[good]]
+    good = good[np.lexsort((key[good], whose[good]))]
+    place[some[good]] = np.arange(len(good))
     values = pl.DataFrame(
         {
-            "group": group[first[good]].astype(np.uint32), "key": keys.astype(np.uint32),
-            "kind": kind[good].astype(np.uint8), "df": df[good], "held": held[good], "count": count[good],
-            "bits": np.log2(shared.tenants / df[good]), "value": shared.value[keys],
+            "group": whose[good].astype(np.uint32), "key": key[good].astype(np.uint32),
+            "kind": kind[good].astype(np.uint8), "df": df[good], "held": held[good].astype(np.int64),
+            "count": count[good], "bits": np.log2(shared.tenants / df[good]), "value": shared.value[key[good]],
         }
     )  # fmt: skip
-    return values, place[ids]
+    return values, place, every.ids

@@ -19,7 +19,7 @@ import polars as pl
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from monitor.campaigns.kernels import I32, I64, U8, U64, number, table_bits
+from monitor.campaigns.kernels import I32, I64, U8, U64, number, repeats, table_bits
 from monitor.campaigns.kinds import ATTESTED, EXACT, GROUP_OF
 from monitor.campaigns.links import chosen, followed
 from monitor.campaigns.numbering import Numbers
@@ -119,9 +119,7 @@ def _holders(ids: I32, account: I32, tenant: I32, rows: I64) -> I64:
     if not several.any():
         return rows
     at = np.flatnonzero(several[account])
-    mine = ids[at]
-    _, first = number(mine.astype(np.uint64), tenant[account[at]].astype(np.uint64), table_bits(len(at)))
-    return rows - np.bincount(mine, minlength=len(rows)) + np.bincount(mine[first], minlength=len(rows))
+    return rows - repeats(ids[at], tenant[account[at]], len(rows))
 
 
 def components(shared: Shared, tenant: I32, accounts: int, margin_bits: float) -> Components:
