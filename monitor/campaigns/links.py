@@ -48,7 +48,7 @@ def spliced(table: pl.DataFrame, fresh: Sequence[pl.DataFrame], oldest: int = _N
     """:func:`merged`, and how the rows of ``table`` became its rows."""
     new: dict[str, npt.NDArray[Any]] = {name: _column(fresh, name) for name in SCHEMA}
     del fresh  # the caller may have let go of them, too
-    order = _in_order(new["account"], new["kind"], new["value"])
+    order = in_order(new["account"], new["kind"], new["value"])
     head = _drawn(new["account"], new["kind"], new["value"], new["count"], new["first"], new["last"], order)
     old = {name: sealed(table[name].to_numpy()) for name in SCHEMA}
     at, known = _places(old["account"], old["kind"], old["value"], new["account"], new["kind"], new["value"], head)
@@ -90,6 +90,11 @@ def _column(parts: Sequence[pl.DataFrame], name: str) -> npt.NDArray[Any]:
     """A column of all parts as an array of its own, which may be written."""
     empty = pl.Series(dtype=SCHEMA[name]).to_numpy()
     return np.concatenate([empty, *(part[name].to_numpy() for part in parts)])
+
+
+def in_order(account: U32, kind: U8, value: U64) -> I32:
+    """Rows in order of account, kind and value."""
+    return _in_order(sealed(account), sealed(kind), sealed(value))
 
 
 @njit(makes_arrays=True)

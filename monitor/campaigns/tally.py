@@ -18,6 +18,7 @@ import polars as pl
 from monitor.campaigns.items import ITEMS, LOOKED, merged, none_of, of_prompts, renumbered, totalled
 from monitor.campaigns.kernels import counted, folded, number, table_bits
 from monitor.campaigns.kinds import KINDS, TEMPLATES
+from monitor.campaigns.links import in_order
 from monitor.campaigns.sums import NAMES
 
 _T = TypeVar("_T", bound=np.generic)
@@ -35,6 +36,7 @@ _NEVER = np.iinfo(np.int64).max
 
 LINKS = {"row": pl.UInt32(), "kind": pl.UInt8(), "value": pl.UInt64(), "count": pl.Int32()}
 MODELS = {"row": pl.UInt32(), "model": pl.String(), "count": pl.Int32()}
+_LINK = ("row", "kind", "value")
 _INTS = ("partition", "step")
 _STRINGS = ("account", "tenant", "exemplar")
 _LOW = ("created_ms", "first_ms")
@@ -114,10 +116,11 @@ class Tally:
         def follow(table: pl.DataFrame, *by: str) -> pl.DataFrame:
             return renumbered(table, new).sort("row", *by) if len(table) else table
 
+        links = renumbered(self.links, new)
         return Tally(
             self.where[order], self.low[order], self.high[order], self.bits[order], self.key[order],
-            self.totals[order], self.sums[order], follow(self.links, "kind", "value"), follow(self.models, "model"),
-            follow(self.items, "item"), follow(self.looked),
+            self.totals[order], self.sums[order], links[in_order(*(links[c].to_numpy() for c in _LINK))],
+            follow(self.models, "model"), follow(self.items, "item"), follow(self.looked),
         )  # fmt: skip
 
 
@@ -217,13 +220,16 @@ def _links(ids: I32, parts: Sequence[tuple[pl.DataFrame, int]]) -> pl.DataFrame:
     who = row << np.uint64(8) | kind
     same, first = number(who, value, table_bits(len(value)))
     who, value, count = who[first], value[first], counted(same, len(first), count)
-    place = np.bincount(number(who, np.zeros_like(who), table_bits(len(who)))[0]) if len(who) else np.zeros(1)
-    if place.max() > VALUES_A_STEP:
-        order = np.lexsort((value, who))
-        who, value, count = who[order], value[order], count[order]
-        begin = np.flatnonzero(np.append(True, who[1:] != who[:-1]))
-        rank = np.arange(len(who)) - np.repeat(begin, np.diff(np.append(begin, len(who))))
-        kept = rank < _LIMIT[(who & np.uint64(255)).astype(np.int64)]
+    code = (who & np.uint64(255)).astype(np.int64)
+    place = (who >> np.uint64(8)).astype(np.int64) * len(KINDS) + code
+    # of the few that have too many: to sort all by value was two thirds of the time here
+    over = np.flatnonzero(np.bincount(place)[place] > _LIMIT[code]) if len(place) else place
+    if len(over):
+        over = over[np.lexsort((value[over], place[over]))]
+        begin = np.flatnonzero(np.append(True, place[over[1:]] != place[over[:-1]]))
+        rank = np.arange(len(over)) - np.repeat(begin, np.diff(np.append(begin, len(over))))
+        kept = np.ones(len(who), np.bool_)
+        kept[over] = rank < _LIMIT[code[over]]
         who, value, count = who[kept], value[kept], count[kept]
     return pl.DataFrame(
         {"row": (who >> np.uint64(8)).astype(np.uint32), "kind": (who & np.uint64(255)).astype(np.uint8),
