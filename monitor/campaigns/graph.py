@@ -115,11 +115,7 @@ def _ordered(numbers: I64, kind: U8, value: U64) -> I64:
 def _holders(ids: I32, account: I32, tenant: I32, rows: I64) -> I64:
     """Tenants behind each number that so many ``rows`` have: those, less the further ones of a tenant of several
     accounts."""
-    several = (np.bincount(tenant) > 1)[tenant]
-    if not several.any():
-        return rows
-    at = np.flatnonzero(several[account])
-    return rows - repeats(ids[at], tenant[account[at]], len(rows))
+    return rows - repeats(ids, account, tenant, len(rows)) if (np.bincount(tenant) > 1).any() else rows
 
 
 def components(shared: Shared, tenant: I32, accounts: int, margin_bits: float) -> Components:
