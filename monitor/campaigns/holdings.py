@@ -1,7 +1,7 @@
 """Compiled loops over the links of groups of accounts: which values each group holds, and by how many tenants.
 
 One group after another and in each one tenant after another, so that a value needs to know only who had it last: tables
-of (group, value) and of (group, value, tenant) were a tenth of the campaign steps.
+of (group, value) and of (group, value, tenant) were an eighth of the campaign steps.
 """
 
 from __future__ import annotations

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from monitor.campaigns.calibrate import _FROM, _SPREAD, _least, calibration_groups
-from monitor.campaigns.evidence import _rows_of, _span
+from monitor.campaigns.evidence import _span
 from monitor.campaigns.fetching import ask, room
 from monitor.campaigns.graph import Shared, shared_values
+from monitor.campaigns.holdings import placed
 from monitor.campaigns.links import SCHEMA, Splice, chosen, followed
 from monitor.campaigns.numbering import _further
 from monitor.jit import njit, sealed
@@ -47,7 +48,8 @@ def test_the_least_are_the_first_of_a_stable_order(place: np.ndarray, count: int
 @given(st.lists(st.integers(0, 20), max_size=60), st.lists(st.integers(0, 25), max_size=60))
 def test_rows_of_accounts_are_those_of_plain_looking(of_rows: list[int], who: list[int]) -> None:
     account = np.array(sorted(of_rows), np.int32)
-    member, row = _rows_of(*_span(np.array(who, np.int64), account))
+    begin, size = _span(np.array(who, np.int64), account)
+    member, row, _ = placed(np.zeros(size.sum(), np.int32), np.zeros(1, np.int64), begin, size)
     expected = [(i, r) for i, a in enumerate(who) for r in np.flatnonzero(account == a).tolist()]
     assert list(zip(member.tolist(), row.tolist(), strict=True)) == expected
 

@@ -21,6 +21,7 @@ from monitor.campaigns import (
     many_to_bytes,
 )
 from monitor.campaigns.calibrate import BESIDE, ENOUGH, RANKED, ranks
+from monitor.campaigns.cut import Cut
 from monitor.campaigns.graph import surprise
 from monitor.campaigns.kinds import COHORT_MS
 from monitor.campaigns.registry import Registry
@@ -175,6 +176,17 @@ def test_how_many_rows_are_looked_at_together_changes_nothing(monkeypatch: pytes
     assert max(map(len, cuts)) == 4
     assert cut.rows.equals(whole.rows)
     assert cut.findings == whole.findings
+
+
+def test_how_many_tenants_are_measured_together_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    acts = people(300) + campaign(9) + campaign(7, "d", 800_000)
+    whole, parts = judged(acts), []
+    inner = Cut.parts
+    monkeypatch.setattr("monitor.campaigns.cut._RUNS", 4)
+    monkeypatch.setattr(Cut, "parts", lambda cut: parts.append(len(cut.begin)) or inner(cut))
+    some = judged(acts)
+    assert max(parts) > 4
+    assert some.rows.equals(whole.rows)
 
 
 def test_a_snapshot_goes_on_like_the_original() -> None:
