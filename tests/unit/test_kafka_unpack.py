@@ -157,9 +157,11 @@ def test_zstd_frames_of_every_size_are_what_the_library_makes_of_them(said):
 
 
 def _same(broken):
-    """What is no whole frame is left to the library, or made the same of."""
+    """What is no whole frame is left to the library, or read as far: records that are not all there are not taken."""
     try:
         made = unzipped(memoryview(broken)).tobytes()
     except zstandard.ZstdError:
         return
-    assert made == zstd_decode(broken)
+    read = zstd_decode(broken)
+    least = min(len(made), len(read))
+    assert made[:least] == read[:least]
