@@ -79,7 +79,7 @@ class KafkaSettings(Section):
         default=3_000, description="Time between heartbeats; a third of the session."
     )
     max_poll_interval_ms: Milliseconds = Field(default=300_000, description="Longest time between two polls.")
-    max_poll_records: int = Field(default=10_000, ge=1, le=100_000, description="Most records of one poll.")
+    max_poll_records: int = Field(default=16_000, ge=1, le=100_000, description="Most records of one poll.")
     max_partition_fetch_bytes: int = Field(
         default=1 << 20, ge=1 << 16, le=1 << 28, description="Most bytes a partition a fetch."
     )
