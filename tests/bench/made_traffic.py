@@ -24,17 +24,18 @@ _SHARED = 2.5
 
 
 class Traffic:
-    """``accounts`` in all; ``text`` False leaves prompts out. The same arguments give the same bytes."""
+    """``accounts`` in all; ``text`` False leaves prompts out. The same arguments give the same bytes. ``churn``: so
+    many accounts go with each request, and as many come: ``accounts`` are those of a moment."""
 
     def __init__(
         self, accounts: int, *, text: bool, per_s: float = 1000.0, partitions: int = 8, seed: int = 7,
-        start: float = START,
+        start: float = START, churn: float = 0.0,
     ):  # fmt: skip
         rows = next(iter(build(["D1", "D2", "B1", "B3"], 400, 4.0, seed, heavy_cap=400.0))).frame
         if not text:
             rows = rows.drop(TEXT)
         self._rows, self._text, self._per_s, self._start = rows, text, per_s, start
-        self._rng, self.accounts = np.random.default_rng(seed), accounts
+        self._rng, self.accounts, self._churn = np.random.default_rng(seed), accounts, churn
         self._place = Partitioner(partitions, 2_000_000)
         self._order = self._rng.permutation(accounts)
         self._offsets = [0] * partitions
@@ -47,7 +48,7 @@ class Traffic:
             n = min(size, end - self.sent)
             at = np.arange(self.sent, self.sent + n)
             who = self._order[at % self.accounts] if each_once else self._rng.integers(0, self.accounts, n)
-            yield self._batch(at, who)
+            yield self._batch(at, who + (at * self._churn).astype(np.int64))
             self.sent += n
 
     def _batch(self, at: np.ndarray, who: np.ndarray) -> RawBatch:
