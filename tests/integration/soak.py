@@ -180,8 +180,8 @@ def main() -> None:
         wrong.append(f"it ended with status {status}: {log[-500:]}")
     first, last = samples[len(samples) // 2], samples[-1]
     print(
-        f"{sent.value:,} requests, {took / 60:.1f} minutes; memory {first['rss_mb']} MB at half time, {last['rss_mb']} at "
-        f"the end; descriptors {first['descriptors']} and {last['descriptors']}, threads {first['threads']} and "
+        f"{sent.value:,} requests, {took / 60:.1f} minutes; memory {first['rss_mb']} MB at half time, {last['rss_mb']} "
+        f"at the end; descriptors {first['descriptors']} and {last['descriptors']}, threads {first['threads']} and "
         f"{last['threads']}; {max(s['behind'] for s in samples):,} behind at most; Redis {last['keys']:,} keys, "
         f"{last['redis_mb']} MB, without a life: {', '.join(last['endless']) or 'none'}"
     )
