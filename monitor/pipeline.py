@@ -111,9 +111,8 @@ class Pipeline:
     next_corpora: Corpora | None = None
     known: Known = field(default_factory=Known)
     seen: Callable[[pl.DataFrame], None] | None = None
-    """Told each frame of rows as the rules see it: whoever wants to keep them."""
-    classified: Callable[[pl.DataFrame], None] | None = None
-    """Told each frame of rows with what the classifier read of them (REQUEST_SET, where a row was due)."""
+    """Told each frame of rows as the rules see it, and REQUEST_SET, what the classifier read where a row was due:
+    whoever wants to keep them."""
     _epochs: dict[int, int] = field(default_factory=dict)
     _without: dict[int, tuple[int, list[str]]] = field(default_factory=dict)
     """By partition: what was last heard of suspects in campaigns (its event time), and those of its accounts."""
@@ -301,11 +300,9 @@ class Pipeline:
                 self._read += self._opinions(scored)
                 if self.scorer.classifier.reads_sets:
                     scored = self.features.carry(scored, CLASSIFIER_COLUMNS)
-                if self.classified is not None:
-                    self.classified(scored)
-                scored = scored.drop(REQUEST_SET)
             if self.seen is not None:
                 self.seen(scored)
+            scored = scored.drop(REQUEST_SET)
             with self.observe.stage("rules"):
                 held = self.rules.evaluate(scored, self.hold, self.decode_options.entity)
             with self.observe.stage("alerts"):

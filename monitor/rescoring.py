@@ -125,10 +125,9 @@ def score(work: Work) -> Scored:
     for part in rows.iter_slices(SLICE):
         now = {name: values for name, values in model.score(part).items() if name in SCORES}
         best = np.fmax.reduce([*now.values()])
-        then = [pl.col(s).cast(pl.Float64) / 255 for s in SCORES]
         silent += int(np.isnan(best).sum())
-        high = pl.any_horizontal(*(expression >= work.above for expression in then)).fill_null(value=False)
-        held = part.select("account", *(e.alias(t) for e, t in zip(then, THEN, strict=True)), high=high)
+        high = pl.any_horizontal(pl.col(THEN) >= work.above).fill_null(value=False)
+        held = part.select("account", *_SAID).with_columns(high=high)
         at = np.flatnonzero((best >= work.above) | held["high"].to_numpy())
         scores = [pl.Series(name, values[at], nan_to_null=True) for name, values in now.items()]
         found.append(held[at].with_columns(*scores, day=pl.lit(work.day)).select([*_FOUND]))
@@ -138,6 +137,7 @@ def score(work: Work) -> Scored:
     return Scored(len(rows), silent, 0, pl.concat(found), providers)
 
 
+_SAID = [(pl.col(name) * (1 / 255)).alias(then) for name, then in zip(SCORES, THEN, strict=True)]
 _FOUND: dict[str, Any] = {"account": pl.String, "day": pl.Date, **dict.fromkeys((*SCORES, *THEN), pl.Float64)}
 
 

@@ -181,7 +181,6 @@ def pipeline(
         names, layout = ACCOUNT_FEATURES.names, VECTORS.hash
         reads = Reads(settings.archive.path, step_ms, names, layout) if settings.archive.reads else None
         archive = Archive(settings.archive.path, step_ms, settings.archive.days, told, reads)
-        made[0].classified = archive.read if reads is not None else None
         made[0].seen, made[0].campaigns.archive = archive.scored, archive.put
     return made[0]
 

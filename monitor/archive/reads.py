@@ -8,7 +8,7 @@ nothing of that. What is held when a monitor is killed is lost: an account's nex
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import polars as pl
 
 from monitor.records import REQUEST_SET
 
-from .rows import SCORES, opinions, write
+from .rows import SCORES, account, opinions, write
 
 LAYOUT = "request_set_layout"
 """Key of a file's metadata: the hash of the layout of its vectors."""
@@ -46,11 +46,10 @@ class Reads:
         due = rows.filter(pl.col(REQUEST_SET).is_not_null())
         if due.is_empty():
             return
-        account = "account_id" if "account_id" in rows.columns else "subject"
         known = [f for f in self._features if f in rows.columns]
         none = [pl.lit(None, pl.Float32).alias(f) for f in self._features if f not in rows.columns]
         self._held.append(due.select(
-            "partition", self._step, pl.col(account).alias("account"), "t_ms", REQUEST_SET,
+            "partition", self._step, account(rows.columns), "t_ms", REQUEST_SET,
             pl.col(known).cast(pl.Float32), *none, *opinions(rows.columns),
         ).select("partition", "step", *self.schema))  # fmt: skip
         if sum(map(len, self._held)) > SPILL_ROWS:
@@ -60,12 +59,12 @@ class Reads:
                 self._write(held)
                 self._held = []
 
-    def put(self, partition: int, step: int) -> None:
-        """Write what is held of a partition's step, which has closed, and of those before it. Raises OSError."""
+    def put(self, closed: Mapping[int, int]) -> None:
+        """Write what is held of the steps that have closed: of each partition until this one. Raises OSError."""
         if not self._held:
             return
         held = pl.concat(self._held)
-        due = (pl.col("partition") == partition) & (pl.col("step") <= step)
+        due = pl.col("step") <= pl.col("partition").replace_strict(closed, default=-1, return_dtype=pl.Int64)
         self._write(_last(held.filter(due), "partition", "step", "account"))
         self._held = [held.filter(~due)]
 

@@ -46,6 +46,11 @@ def kind_of(key: pl.Expr) -> pl.Expr:
     return (key & pl.lit((1 << KIND_BITS) - 1, pl.UInt64)).cast(pl.UInt8)
 
 
+def account(columns: Collection[str]) -> pl.Expr:
+    """``account`` of rows with these columns."""
+    return pl.col("account_id" if "account_id" in columns else "subject").alias("account")
+
+
 def opinions(columns: Collection[str]) -> list[pl.Expr]:
     """:data:`SCORES` of rows with these columns, in 255ths; null where there is none."""
     return [

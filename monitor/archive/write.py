@@ -20,7 +20,7 @@ from monitor.campaigns.blob import StepBlob
 
 from .read import day_folders
 from .reads import Reads
-from .rows import SCHEMA, SCORES, combined, of_blob, opinions, write
+from .rows import SCHEMA, SCORES, account, combined, of_blob, opinions, write
 
 _WAITING = {"partition": pl.Int32(), "t_ms": pl.Int64(), "account": pl.String(), **dict.fromkeys(SCORES, pl.UInt8())}
 
@@ -38,31 +38,31 @@ class Archive:
         self._scores = pl.DataFrame(schema=_WAITING)
 
     def scored(self, rows: pl.DataFrame) -> None:
-        """Remember the classifier's opinions until their step closes. A restart loses those of one step at most: the
-        next row of an account carries the opinion that stands."""
-        held = [s for s in SCORES if s in rows.columns]
-        if not held:
-            return
-        account = "account_id" if "account_id" in rows.columns else "subject"
-        made = rows.lazy().select(
-            "partition", "t_ms", pl.col(account).alias("account"),
-            *opinions(held),
-        ).filter(pl.any_horizontal(pl.col(SCORES).is_not_null())).collect(engine="in-memory")  # fmt: skip
-        if len(made):
-            self._scores = pl.concat([self._scores, made])
-
-    def read(self, rows: pl.DataFrame) -> None:
-        """Remember what the classifier read, where that is kept. Never raises for what is wrong with the folder."""
+        """Remember the classifier's opinions, and what it read where that is kept, until their step closes. A restart
+        loses those of one step at most: the next row of an account carries the opinion that stands. Never raises for
+        what is wrong with the folder."""
         if self._reads is not None:
             try:
                 self._reads.take(rows)
             except OSError as error:
                 self._reads.drop()
                 self.told(1, self._unwritten(error))
+        if not set(SCORES) & set(rows.columns):
+            return
+        made = rows.lazy().select(
+            "partition", "t_ms", account(rows.columns), *opinions(rows.columns)
+        ).filter(pl.any_horizontal(pl.col(SCORES).is_not_null())).collect(engine="in-memory")  # fmt: skip
+        if len(made):
+            self._scores = pl.concat([self._scores, made])
 
     def put(self, blobs: Sequence[StepBlob]) -> None:
         """Write steps that closed. Never raises for what is wrong with the folder or its files."""
         lost, why = 0, ""
+        if self._reads is not None:
+            try:  # before the days that these steps end are put together
+                self._reads.put({b.partition: b.step for b in sorted(blobs, key=lambda b: b.step)})
+            except OSError as error:
+                why = self._unwritten(error)
         for blob in blobs:
             try:
                 if damaged := self._one(blob):
@@ -71,7 +71,7 @@ class Archive:
             except OSError as error:
                 lost += 1
                 why = self._unwritten(error)
-        self.told(lost, why)
+        self.told(max(lost, bool(why)), why)
         # those of these steps stay: the same call may come again
         begins = {b.partition: b.step * self._step_ms for b in sorted(blobs, key=lambda b: -b.step)}
         for partition, begin in begins.items():
@@ -85,8 +85,6 @@ class Archive:
         """Write a step; those of days before that turned out to be damaged."""
         day = datetime.fromtimestamp(blob.step * self._step_ms / 1000, UTC).date()
         folder = self._path / day.isoformat()
-        if self._reads is not None:
-            self._reads.put(blob.partition, blob.step)
         path = folder / f"p{blob.partition}-{blob.step:09d}.parquet"
         if path.exists() or (folder / f"p{blob.partition}.parquet").exists():
             return []

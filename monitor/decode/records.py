@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from monitor.bytewise import copy
 from monitor.decode.scan import (
     ABSENT,
     ANY_INTEGER,
@@ -246,15 +247,6 @@ def read_records(
             if i >= end or byte(data, i) != 0x2C:
                 break
             i = space(data, i + 1, end)
-
-
-@njit
-def copy(data: U8, i: int, end: int, out: U8, o: int) -> int:
-    """Copy bytes; the new end of ``out``."""
-    to, at = np.uint64(o), np.uint64(i)
-    for j in range(np.uint64(end - i)):
-        out[to + j] = data[at + j]
-    return o + end - i
 
 
 @njit

@@ -20,6 +20,7 @@ from kafka.consumer import fetcher
 from kafka.errors import CorruptRecordError
 from kafka.record.default_records import DefaultRecordBatch
 
+from monitor.bytewise import copy
 from monitor.jit import njit, warmup
 from monitor.messages import PADDING, Messages
 
@@ -179,11 +180,8 @@ def messages_of(chunks: Sequence[Chunk], spans: I64) -> Messages:
 def copy_values(data: U8, spans: I64, at: I64, out: U8) -> None:
     """Each value to its place in ``out``."""
     for i in range(len(spans)):
-        # of a slice it would first ask whether the two overlap, and make room for a copy; with signed places it would
-        # ask at each byte whether they count from the end, and take them one by one
-        start, place = np.uint64(spans[i, 2]), np.uint64(at[i])
-        for j in range(np.uint64(max(spans[i, 3] - spans[i, 2], 0))):
-            out[place + j] = data[start + j]
+        start = spans[i, 2]
+        copy(data, start, max(spans[i, 3], start), out, at[i])
 
 
 def _bytes_of(batch: Any) -> tuple[U8, int]:

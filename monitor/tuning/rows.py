@@ -21,6 +21,7 @@ from monitor.errors import BadInput, Problem
 from monitor.known import Known
 from monitor.offline import backtest_files
 from monitor.pipeline import Pipeline
+from monitor.records import REQUEST_SET
 from monitor.settings import Settings
 
 SCHEMA = "monitor.rows/v1"
@@ -134,7 +135,8 @@ class Recorder:
     def _rows(self, scored: pl.DataFrame) -> None:
         pipeline = self._pipeline[0]
         begins = pl.col("tick") * pipeline.tick_ms
-        kept = scored.drop("origin").filter(begins >= self.from_ms, (begins < self.to_ms) | (self.to_ms == 0))
+        mine = (begins >= self.from_ms) & ((begins < self.to_ms) | (self.to_ms == 0))
+        kept = scored.drop("origin", REQUEST_SET).filter(mine)
         if self.subject is not None:
             kept = kept.filter(pl.col("subject") == self.subject)
         if kept.is_empty():

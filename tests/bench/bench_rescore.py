@@ -54,7 +54,7 @@ def write_day(path: Path, accounts: int, partitions: int) -> None:
                 REQUEST_SET: pl.Series([flat[a:b] for a, b in zip(starts, ends, strict=True)], dtype=pl.Binary),
                 **columns, **{c: np.full(len(ids), 0.01) for c in CLASSIFIER_COLUMNS},
             }, nan_to_null=True))  # fmt: skip
-        reads.put(partition, begin // STEP_MS)
+        reads.put({partition: begin // STEP_MS})
         reads.close(path / FIRST.isoformat(), partition)
 
 

@@ -75,7 +75,7 @@ def test_what_was_archived_scores_the_same_on_either(tmp_path: Path) -> None:
     archive = Archive(tmp_path, STEP_MS, reads=Reads(tmp_path, STEP_MS, features, VECTORS.hash))
     events, mask, _ = set_models.drawn(2_000)
     rows = np.random.default_rng(3).random((2_000, len(features)))
-    archive.read(pl.DataFrame({
+    archive.scored(pl.DataFrame({
         "subject": [f"a{i}" for i in range(2_000)], "partition": pl.Series([0] * 2_000, dtype=pl.Int32),
         "t_ms": [(FIRST + 1) * STEP_MS] * 2_000,
         REQUEST_SET: pl.Series([e[m == 1].tobytes() for e, m in zip(events, mask, strict=True)], dtype=pl.Binary),

@@ -66,7 +66,7 @@ def test_the_last_reading_of_a_day_is_kept_and_asked_about(tmp_path: Path) -> No
     archive, path = keeper(tmp_path / "kept"), tmp_path / "kept"
     drawn = [set_models.drawn(20, seed=s) for s in range(4)]
     for step, sets in zip((0, 5, DAY, DAY + 1), drawn, strict=True):
-        archive.read(rows_of(step, sets, then=0.25))
+        archive.scored(rows_of(step, sets, then=0.25))
         archive.put([closed(step)])
     first, second = days_of(path, "r")
     assert [f.name for f in (path / first.isoformat()).glob("r*")] == ["r0.parquet"]
@@ -90,11 +90,11 @@ def test_every_engine_finds_the_same(tmp_path: Path, engine: str) -> None:
     archive, path = keeper(tmp_path / "kept"), tmp_path / "kept"
     for step in range(3):
         for partition in range(3):
-            archive.read(rows_of(step, set_models.drawn(30, seed=step * 3 + partition), 0.9, partition))
+            archive.scored(rows_of(step, set_models.drawn(30, seed=step * 3 + partition), 0.9, partition))
             archive.put([closed(step, partition)])
     model = options(tmp_path / "model")
     expected = rescore(path, model, above=0.7)
-    on = {"threads": None}.get(engine, engine_of(engine) if engine != "threads" else None)
+    on = None if engine == "threads" else engine_of(engine)
     done = rescore(path, model, on, above=0.7, threads=3)
     assert done.rows == expected.rows == 9 * 30
     order = ["account", *CLASSIFIER_COLUMNS]
@@ -107,7 +107,7 @@ def test_who_is_named_now_and_who_was_then(tmp_path: Path) -> None:
     sets = set_models.drawn(40, seed=3)
     highest = set_models.reference(*sets).max(axis=1)
     above = float(np.median(highest))
-    archive.read(rows_of(0, sets).with_columns(
+    archive.scored(rows_of(0, sets).with_columns(
         pl.when(pl.int_range(pl.len()) % 2 == 0).then(1.0).otherwise(None).alias(CLASSIFIER_COLUMNS[1])))  # fmt: skip
     archive.put([closed(0)])
     found = rescore(path, options(tmp_path / "model"), above=above).accounts(above)
@@ -127,7 +127,7 @@ def test_what_does_not_wait_in_memory_is_written_as_pieces(tmp_path: Path, monke
     monkeypatch.setattr("monitor.archive.reads.SPILL_ROWS", 50)
     archive, path = keeper(tmp_path), tmp_path
     for seed in range(6):
-        archive.read(rows_of(0, set_models.drawn(20, seed=seed)))
+        archive.scored(rows_of(0, set_models.drawn(20, seed=seed)))
     archive.put([closed(0)])
     held = kept(path)
     assert len(held) < 120, "an account's rows of one step are its last one, also in memory"
@@ -145,11 +145,11 @@ def test_a_restart_that_reads_again_changes_no_day(tmp_path: Path) -> None:
     for again in range(2):
         archive = keeper(tmp_path)
         for step in range(DAY + 2) if again else range(DAY // 2):
-            archive.read(rows_of(step, set_models.drawn(3, seed=step)))
+            archive.scored(rows_of(step, set_models.drawn(3, seed=step)))
             archive.put([closed(step)])
     once = keeper(tmp_path / "once")
     for step in range(DAY + 2):
-        once.read(rows_of(step, set_models.drawn(3, seed=step)))
+        once.scored(rows_of(step, set_models.drawn(3, seed=step)))
         once.put([closed(step)])
     first = days_of(tmp_path, "r")[0].isoformat()
     whole = pl.read_parquet(tmp_path / first / "r0.parquet")
@@ -158,7 +158,7 @@ def test_a_restart_that_reads_again_changes_no_day(tmp_path: Path) -> None:
 
 def test_a_set_in_another_layout_is_not_read_as_one(tmp_path: Path) -> None:
     other = keeper(tmp_path / "kept", layout="another")
-    other.read(rows_of(0, set_models.drawn(5)))
+    other.scored(rows_of(0, set_models.drawn(5)))
     other.put([closed(0)])
     done = rescore(tmp_path / "kept", options(tmp_path / "model"), above=0.0)
     assert (done.rows, done.foreign, len(done.found)) == (0, 5, 0)
@@ -169,10 +169,10 @@ def test_a_full_disk_is_said_and_stops_nothing(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("monitor.archive.reads.SPILL_ROWS", 10)
     (tmp_path / "kept").write_text("no folder")
     archive = keeper(tmp_path / "kept", told=lambda lost, why: said.append((lost, why)))
-    archive.read(rows_of(0, set_models.drawn(20)))
+    archive.scored(rows_of(0, set_models.drawn(20)))
     assert said[-1][0] == 1
     assert "archive.path" in said[-1][1]
-    archive.read(rows_of(0, set_models.drawn(5)))
+    archive.scored(rows_of(0, set_models.drawn(5)))
     archive.put([closed(0)])
     assert said[-1][0] == 1
     (tmp_path / "kept").unlink()
@@ -183,7 +183,7 @@ def test_a_full_disk_is_said_and_stops_nothing(tmp_path: Path, monkeypatch: pyte
 
 def test_an_account_is_forgotten_in_what_was_read_too(tmp_path: Path) -> None:
     archive = keeper(tmp_path)
-    archive.read(rows_of(0, set_models.drawn(5)))
+    archive.scored(rows_of(0, set_models.drawn(5)))
     archive.put([closed(0)])
     assert forget(tmp_path, "a3") == 1
     assert sorted(kept(tmp_path)["account"]) == ["a0", "a1", "a2", "a4"]
