@@ -141,7 +141,7 @@ def _verdict(play: Any) -> dict[str, Any]:
     return {
         "scrapers": {s: {"accounts": n, "found": found[s]} for s, n in sorted(hidden.items())},
         "look_alikes": dict(sorted(alike.items())),
-        "campaigns": {a.subject: len(a.accounts) for a in campaigns},
+        "campaigns": {a.subject: {"members": len(a.members), "core": len(a.accounts)} for a in campaigns},
         "raised_wrongly": wrong,
         "requests": play.events_produced,
         "seconds": round(play.seconds, 1),
@@ -169,7 +169,8 @@ def _tell(play: Any, verdict: dict[str, Any]) -> None:
     for scenario, count in verdict["scrapers"].items():
         out.print(f"{scenario}: {count['found']} of {count['accounts']} hidden accounts found", markup=False)
     for campaign, count in verdict["campaigns"].items():
-        out.print(f"{campaign}: a campaign of {count} accounts, raised to high", markup=False)
+        told = f"a HIGH campaign of {count['members']} accounts, {count['core']} of them core"
+        out.print(f"{campaign}: {told}", markup=False)
     kinds = ", ".join(f"{name} ({count})" for name, count in verdict["look_alikes"].items())
     out.print(f"honest look-alikes: {kinds}; raised to medium or above: {len(verdict['raised_wrongly'])}", markup=False)
     out.print(f"alerts below medium: {low} · {verdict['requests']:,} requests · {verdict['seconds']} s", markup=False)
