@@ -25,17 +25,24 @@ _SHARED = 2.5
 
 class Traffic:
     """``accounts`` in all; ``text`` False leaves prompts out. The same arguments give the same bytes. ``churn``: so
-    many accounts go with each request, and as many come: ``accounts`` are those of a moment."""
+    many accounts go with each request, and as many come: ``accounts`` are those of a moment. ``hours``: of each day
+    of event time so many have traffic. ``scrapers``: the share of accounts that send what scrapers do, and no other;
+    without it each account sends what anybody may."""
 
     def __init__(
         self, accounts: int, *, text: bool, per_s: float = 1000.0, partitions: int = 8, seed: int = 7,
-        start: float = START, churn: float = 0.0,
+        start: float = START, churn: float = 0.0, hours: float = 24.0, scrapers: float | None = None,
     ):  # fmt: skip
-        rows = next(iter(build(["D1", "D2", "B1", "B3"], 400, 4.0, seed, heavy_cap=400.0))).frame
+        world = build(["D1", "D2", "B1", "B3"], 400, 4.0, seed, heavy_cap=400.0)
+        rows = next(iter(world)).frame
+        theirs = [line["account_id"] for line in world.truth() if line["actor"] != "benign"]
+        self._scraped = rows["account_id"].is_in(theirs).to_numpy()
+        self._scrapers = scrapers
         if not text:
             rows = rows.drop(TEXT)
         self._rows, self._text, self._per_s, self._start = rows, text, per_s, start
         self._rng, self.accounts, self._churn = np.random.default_rng(seed), accounts, churn
+        self._shift, self._pause = hours * 3_600, (24.0 - hours) * 3_600
         self._place = Partitioner(partitions, 2_000_000)
         self._order = self._rng.permutation(accounts)
         self._offsets = [0] * partitions
@@ -51,10 +58,19 @@ class Traffic:
             yield self._batch(at, who + (at * self._churn).astype(np.int64))
             self.sent += n
 
+    def _drawn(self, who: np.ndarray) -> np.ndarray:
+        """Which of the made rows each request takes over."""
+        if self._scrapers is None:
+            return self._rng.integers(0, len(self._rows), len(who))
+        bad = who * 0.618_034 % 1.0 < self._scrapers  # spread evenly, and the same for an account's whole life
+        theirs, others = np.flatnonzero(self._scraped), np.flatnonzero(~self._scraped)
+        return np.where(bad, self._rng.choice(theirs, len(who)), self._rng.choice(others, len(who)))
+
     def _batch(self, at: np.ndarray, who: np.ndarray) -> RawBatch:
-        drawn = self._rows[self._rng.integers(0, len(self._rows), len(at))]
+        drawn = self._rows[self._drawn(who)]
         shared = (who // _SHARED).astype(np.int64)
-        ts = self._start + at / self._per_s
+        worked = at / self._per_s
+        ts = self._start + worked + worked // self._shift * self._pause
         frame = drawn.with_columns(
             ts=pl.Series(ts.round(3)), completed_at=pl.Series(ts.round(3)),
             account_id=pl.format("acct_{}", pl.Series(who)), org_id=pl.format("org_{}", pl.Series(who)),

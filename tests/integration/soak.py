@@ -1,11 +1,12 @@
-"""Hours at half load, with accounts that come and go: what grows without end would show.
+"""An hour at half load, with accounts that come and go: what grows without end would show.
 
     PYTHONPATH=.:tests:tests/bench python tests/integration/soak.py [--minutes 60] [--json F]
 
-`monitor run` as a process of its own, every step on, Apache Kafka and Redis 7 on the same machine. A backlog says what
-it can take; then another process sends half of that, with event time so fast that ``--event-days`` pass: an account
-lives two days of it and is forgotten after a week of silence, so that from a third of the time on as many come as go.
-A campaign step is ten minutes of it: a day costs some 15 s of processor time, whatever the rate.
+`monitor run` as a process of its own, every step on, Apache Kafka and Redis 7 on the same machine. Event time runs so
+fast that ``--event-days`` pass, of which four hours each have traffic: an account lives a day and is forgotten after a
+week of silence, its links too, so that from eight days on as many go as come. First a flood of the same density says
+what the monitor takes in beside a producer that sends all it can (which costs as much as half of the monitor does;
+ticks and campaign steps come with event time, of which there is fifty times as much as time); then half of that comes.
 
 Every ten seconds: resident memory, lag, descriptors, threads, keys in Redis and which of them have no time to live,
 Redis's memory, `/readyz`. It fails where the last quarter holds more memory than the quarter before by a twentieth,
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -31,31 +33,50 @@ from typing import Any
 import numpy as np
 import redis
 import servers
-from bench_delay import read_rate, send
+from bench_delay import send
 from made_traffic import Traffic
-from processes import Process
+from processes import Process, wait
 
 from monitor.settings import KafkaSettings
 from monitor.source.kafka_sender import KafkaSender
+from monitor.telemetry import COMPONENTS
 
 TOPIC = "soak"
-BACKLOG = 40_000
-LIFE_DAYS = 2.0
+TAKEN = "abusemon_records_consumed_total"
+FLOOD = 600_000
+LIKELY = 6_000.0
+"""Requests a second that the soak is likely to have, by which the flood before it is as dense."""
+APART_S = 7_200
+"""Of event time, between flood and soak: more than duplicates are looked for, since both count requests from zero."""
+SCRAPERS = 0.01
+"""Share of accounts that scrape: where each does at times, alerts cost more than requests."""
+LIFE_DAYS = 1.0
+SHIFT_HOURS = 4.0
+LINK_DAYS = 7.0
+"""As long as an account is kept: by default links live a month, of which an hour cannot see the end."""
 EVERY_S = 10.0
 IN_FLIGHT_S = 5.0
 """Seconds of requests that may be under way: a poll, and two batches ahead of it."""
 
 
-def drive(broker: str, made: dict[str, Any], rate: float, seconds: float, sent: Any) -> None:
-    """Send in real time until it is over; how many, in ``sent``."""
-    traffic, size = Traffic(text=True, partitions=4, seed=11, **made), max(int(rate), 1)
-    began = time.monotonic()
+def drive(broker: str, made: dict[str, Any], rate: float, requests: int, sent: Any) -> None:
+    """Send so many at a ``rate``, ``sent`` has how many so far."""
+    traffic, before = Traffic(text=True, partitions=4, hours=SHIFT_HOURS, scrapers=SCRAPERS, **made), sent.value
+    size, began = int(min(rate, 10_000)), time.monotonic()
     with KafkaSender(KafkaSettings(brokers=(broker,), topic=TOPIC), TOPIC) as sender:
-        for batch in traffic.batches(int(rate * seconds), size):
+        for batch in traffic.batches(requests, size):
             send(sender, batch)
             sent.value += len(batch)
-            time.sleep(max(0.0, began + (sent.value - BACKLOG) / rate - time.monotonic()))
+            time.sleep(max(0.0, began + (sent.value - before) / rate - time.monotonic()))
         sender.flush()
+
+
+def full_rate(process: Process, producer: Any) -> float:
+    """Records a second that are taken in while as many come as the producer can send."""
+    wait(lambda: process.metric(TAKEN) >= FLOOD / 10, process, 300)
+    began, first = time.monotonic(), process.metric(TAKEN)
+    producer.join()
+    return (process.metric(TAKEN) - first) / (time.monotonic() - began)
 
 
 def ready(port: int) -> bool:
@@ -82,7 +103,9 @@ def sample(process: Process, client: Any, sent: int) -> dict[str, Any]:
     return {
         "rss_mb": round(int(status["VmRSS"].split()[0]) / 1024), "threads": int(status["Threads"]),
         "descriptors": len(list((of / "fd").iterdir())),
-        "behind": sent - round(process.metric("abusemon_records_consumed_total")),
+        "behind": sent - round(process.metric(TAKEN)),
+        "accounts": round(process.metric("abusemon_accounts_tracked")),
+        "state_mb": {c: round(process.metric(f'abusemon_state_bytes{{component="{c}"}}') / 1e6) for c in COMPONENTS},
         "keys": keys, "endless": endless, "redis_mb": round(client.info("memory")["used_memory"] / 1e6, 1),
         "ready": ready(process.metrics_port),
     }  # fmt: skip
@@ -117,58 +140,59 @@ def verdict(samples: list[dict[str, Any]], rate: float) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--event-days", type=float, default=28.0)
+    parser.add_argument("--event-days", type=float, default=14.0)
     parser.add_argument("--accounts", type=int, default=20_000, help="accounts of a moment")
     parser.add_argument("--rate", type=float, help="requests a second, in place of half of what a backlog shows")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     seconds, samples = args.minutes * 60, []
-    start = time.time() - args.event_days * 86_400
     with servers.ApacheKafka() as kafka, servers.RedisServer() as store, tempfile.TemporaryDirectory() as name:
         # what was read long ago goes: an hour's requests would fill the disk
-        keep = {"retention.bytes": str(128 << 20), "segment.bytes": str(32 << 20)}
+        keep = {"retention.bytes": str(256 << 20), "segment.bytes": str(32 << 20)}
         servers.create_topic(kafka.bootstrap, TOPIC, 4, keep)
         servers.create_topic(kafka.bootstrap, f"{TOPIC}.dlq", 1)
-        backlog = Traffic(args.accounts, text=True, per_s=BACKLOG / 60, partitions=4, start=start - 120)
-        with KafkaSender(KafkaSettings(brokers=(kafka.bootstrap,), topic=TOPIC), TOPIC) as sender:
-            for batch in backlog.batches(BACKLOG):
-                send(sender, batch)
-            sender.flush()
         process = Process(
             Path(name), ["-m", "monitor", "run", "--config", "SETTINGS"],
             kafka={"brokers": [kafka.bootstrap], "topic": TOPIC, "group": TOPIC, "auto_offset_reset": "earliest"},
             redis={"url": store.url}, alerts={"sinks": ["redis"]}, source={}, ingest={"enabled": False},
-            checkpoint={"path": str(Path(name) / "state"), "every_s": 30},
+            checkpoint={"path": str(Path(name) / "state"), "every_s": 30}, campaigns={"link_days": LINK_DAYS},
         )  # fmt: skip
         client = redis.Redis.from_url(store.url)
+        spawn = multiprocessing.get_context("spawn")
+        sent = spawn.Value("q", 0)
+
+        def producer(rate: float, requests: int, seed: int, start: float, worked_s: float) -> Any:
+            per_s = requests / worked_s
+            churn = args.accounts / (per_s * LIFE_DAYS * SHIFT_HOURS * 3_600)
+            made = {"accounts": args.accounts, "per_s": per_s, "start": start, "churn": churn, "seed": seed}
+            child = spawn.Process(target=drive, args=(kafka.bootstrap, made, rate, requests, sent))
+            child.start()
+            return child
+
         try:
-            full = read_rate(process, BACKLOG)
+            worked = args.event_days * SHIFT_HOURS * 3_600  # seconds of event time that have traffic
+            flood = FLOOD / (LIKELY * seconds) * worked
+            now = time.time() - (args.event_days + 2) * 86_400
+            full = full_rate(process, producer(math.inf, FLOOD, 10, now - flood - APART_S, flood))
+            wait(lambda: process.metric(TAKEN) >= sent.value, process, 300)
             rate = args.rate or full / 2
-            per_s = rate * seconds / (args.event_days * 86_400)  # of event time
-            churn = args.accounts / (per_s * LIFE_DAYS * 86_400)
-            made = {"accounts": args.accounts, "per_s": per_s, "start": start, "churn": churn}
             print(
-                f"{full:,.0f} a second from a backlog, {rate:,.0f} a second for {args.minutes:g} minutes; "
-                f"{args.event_days:g} days of event time, {args.accounts + rate * seconds * churn:,.0f} accounts",
+                f"{full:,.0f} a second beside the producer, {rate:,.0f} for {args.minutes:g} minutes; "
+                f"{args.event_days:g} days of event time, {args.accounts * (1 + args.event_days / LIFE_DAYS):,.0f} accounts",
                 flush=True,
-            )
-            spawn = multiprocessing.get_context("spawn")
-            sent = spawn.Value("q", BACKLOG)
-            producer = spawn.Process(target=drive, args=(kafka.bootstrap, made, rate, seconds, sent))
-            producer.start()
+            )  # fmt: skip
+            child = producer(rate, int(rate * seconds), 11, now, worked)
             due = began = time.monotonic()
-            while producer.is_alive():
+            while child.is_alive():
                 due += EVERY_S
-                producer.join(max(0.0, due - time.monotonic()))
+                child.join(max(0.0, due - time.monotonic()))
                 samples.append(sample(process, client, sent.value))
                 if len(samples) % 12 == 1:
                     shown = {k: len(v) if k == "endless" else v for k, v in samples[-1].items()}
                     print(f"{time.monotonic() - began:6.0f} s {shown}", flush=True)
             took = time.monotonic() - began
-            end = time.monotonic() + 120
-            while process.metric("abusemon_records_consumed_total") < sent.value and time.monotonic() < end:
-                time.sleep(0.5)
-            taken = round(process.metric("abusemon_records_consumed_total"))
+            wait(lambda: process.metric(TAKEN) >= sent.value, process)
+            taken = round(process.metric(TAKEN))
         finally:
             status = process.end(signal.SIGTERM)
             client.close()
