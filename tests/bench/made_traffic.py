@@ -26,8 +26,8 @@ _SHARED = 2.5
 class Traffic:
     """``accounts`` in all; ``text`` False leaves prompts out. The same arguments give the same bytes. ``churn``: so
     many accounts go with each request, and as many come: ``accounts`` are those of a moment. ``hours``: of each day
-    of event time so many have traffic. ``scrapers``: the share of accounts that send what scrapers do, and no other;
-    without it each account sends what anybody may."""
+    of event time so many have traffic. ``scrapers``: each account sends what one of the made
+    ones does, this share of them what a scraper does; without it anybody sends what anybody may."""
 
     def __init__(
         self, accounts: int, *, text: bool, per_s: float = 1000.0, partitions: int = 8, seed: int = 7,
@@ -35,9 +35,15 @@ class Traffic:
     ):  # fmt: skip
         world = build(["D1", "D2", "B1", "B3"], 400, 4.0, seed, heavy_cap=400.0)
         rows = next(iter(world)).frame
-        theirs = [line["account_id"] for line in world.truth() if line["actor"] != "benign"]
-        self._scraped = rows["account_id"].is_in(theirs).to_numpy()
         self._scrapers = scrapers
+        if scrapers is not None:
+            theirs = [line["account_id"] for line in world.truth() if line["actor"] != "benign"]
+            mine = pl.when(pl.col("account_id").is_in(theirs))
+            # many accounts send what one did: a replayed blob would convict every honest one
+            rows = rows.sort("account_id").with_columns(mine.then("reasoning_blob_fp").alias("reasoning_blob_fp"))
+            of = rows["account_id"].unique(maintain_order=True)
+            self._bad, self._begin = of.is_in(theirs).to_numpy(), rows["account_id"].search_sorted(of).to_numpy()
+            self._many = np.diff(self._begin, append=len(rows))
         if not text:
             rows = rows.drop(TEXT)
         self._rows, self._text, self._per_s, self._start = rows, text, per_s, start
@@ -62,9 +68,12 @@ class Traffic:
         """Which of the made rows each request takes over."""
         if self._scrapers is None:
             return self._rng.integers(0, len(self._rows), len(who))
-        bad = who * 0.618_034 % 1.0 < self._scrapers  # spread evenly, and the same for an account's whole life
-        theirs, others = np.flatnonzero(self._scraped), np.flatnonzero(~self._scraped)
-        return np.where(bad, self._rng.choice(theirs, len(who)), self._rng.choice(others, len(who)))
+        spread = who * 0.618_034 % 1.0  # even, and the same for all of an account's life
+        model = np.empty(len(who), np.int64)
+        for bad, begin, end in ((True, 0.0, self._scrapers), (False, self._scrapers, 1.0)):
+            part, known = (begin <= spread) & (spread < end), np.flatnonzero(self._bad == bad)
+            model[part] = known[((spread[part] - begin) / (end - begin) * len(known)).astype(np.int64)]
+        return np.asarray(self._begin[model] + (self._rng.random(len(who)) * self._many[model]).astype(np.int64))
 
     def _batch(self, at: np.ndarray, who: np.ndarray) -> RawBatch:
         drawn = self._rows[self._drawn(who)]

@@ -3,10 +3,10 @@
     PYTHONPATH=.:tests:tests/bench python tests/integration/soak.py [--minutes 60] [--json F]
 
 `monitor run` as a process of its own, every step on, Apache Kafka and Redis 7 on the same machine. Event time runs so
-fast that ``--event-days`` pass, of which four hours each have traffic: an account lives a day and is forgotten after a
+fast that ``--event-days`` pass, of which half an hour each has traffic: an account lives a day and is forgotten after a
 week of silence, its links too, so that from eight days on as many go as come. First a flood of the same density says
 what the monitor takes in beside a producer that sends all it can (which costs as much as half of the monitor does;
-ticks and campaign steps come with event time, of which there is fifty times as much as time); then half of that comes.
+ticks and campaign steps come with event time, of which there is seven times as much as time); then half of that comes.
 
 Every ten seconds: resident memory, lag, descriptors, threads, keys in Redis and which of them have no time to live,
 Redis's memory, `/readyz`. It fails where the last quarter holds more memory than the quarter before by a twentieth,
@@ -49,9 +49,9 @@ LIKELY = 6_000.0
 APART_S = 7_200
 """Of event time, between flood and soak: more than duplicates are looked for, since both count requests from zero."""
 SCRAPERS = 0.01
-"""Share of accounts that scrape: where each does at times, alerts cost more than requests."""
+"""Share of accounts that scrape."""
 LIFE_DAYS = 1.0
-SHIFT_HOURS = 4.0
+SHIFT_HOURS = 0.5
 LINK_DAYS = 7.0
 """As long as an account is kept: by default links live a month, of which an hour cannot see the end."""
 EVERY_S = 10.0
@@ -165,7 +165,7 @@ def main() -> None:
             per_s = requests / worked_s
             churn = args.accounts / (per_s * LIFE_DAYS * SHIFT_HOURS * 3_600)
             made = {"accounts": args.accounts, "per_s": per_s, "start": start, "churn": churn, "seed": seed}
-            child = spawn.Process(target=drive, args=(kafka.bootstrap, made, rate, requests, sent))
+            child = spawn.Process(target=drive, args=(kafka.bootstrap, made, rate, requests, sent), daemon=True)
             child.start()
             return child
 
@@ -178,8 +178,8 @@ def main() -> None:
             rate = args.rate or full / 2
             print(
                 f"{full:,.0f} a second beside the producer, {rate:,.0f} for {args.minutes:g} minutes; "
-                f"{args.event_days:g} days of event time, {args.accounts * (1 + args.event_days / LIFE_DAYS):,.0f} accounts",
-                flush=True,
+                f"{args.event_days:g} days of event time, "
+                f"{args.accounts * (1 + args.event_days / LIFE_DAYS):,.0f} accounts", flush=True,
             )  # fmt: skip
             child = producer(rate, int(rate * seconds), 11, now, worked)
             due = began = time.monotonic()
