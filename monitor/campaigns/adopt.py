@@ -101,7 +101,7 @@ def latecomers(
 
     ``before``: accounts that belonged to a campaign at the last rebuild.
     """
-    keyed, held = _holding(values.filter(pl.col("bits") > 0), shared)
+    keyed, held = holding(values.filter(pl.col("bits") > 0), shared)
     rows = held[found.label[shared.account[held]] < 0]
     rows = _near(rows, keyed, shared, margin_bits - LESS_BITS)
     key = shared.key[rows]
@@ -143,7 +143,7 @@ def paired(values: pl.DataFrame, shared: Shared, within: I64, group: I64, thresh
         (pl.col("bits") >= OWN_BITS) & (pl.col("held") >= OWN_SHARE * shared.tenants * 2.0 ** pl.col("prior"))
         & (pl.col("kind").is_in(_ATTESTED) | hers)
     )  # fmt: skip
-    keyed, rows = _holding(own, shared, within)
+    keyed, rows = holding(own, shared, within)
     account = shared.account[rows]
     links = (
         pl.DataFrame({"account": account.astype(np.uint32), "tenant": shared.tenant[account],
@@ -172,7 +172,7 @@ def paired(values: pl.DataFrame, shared: Shared, within: I64, group: I64, thresh
     )  # fmt: skip
 
 
-def _holding(values: pl.DataFrame, shared: Shared, within: I64 | None = None) -> tuple[pl.DataFrame, I64]:
+def holding(values: pl.DataFrame, shared: Shared, within: I64 | None = None) -> tuple[pl.DataFrame, I64]:
     """``values`` that are among those shared now, with their ``key``; and the rows of the links to one of them, which
     are all ``within`` these."""
     kind, value = values["kind"].to_numpy().astype(np.int64), values["value"].to_numpy()

@@ -27,6 +27,7 @@ from monitor.campaigns.members import Findings, findings
 from monitor.campaigns.options import CampaignOptions, Facts, KnownCorpus, NoFacts
 from monitor.campaigns.population import Population
 from monitor.campaigns.registry import Campaign, Registry
+from monitor.campaigns.reunite import reunited
 from monitor.campaigns.sharding import STATISTICS, columns_of, reading, sweeps
 from monitor.campaigns.sync import Activity, activity, observed_and_expected
 
@@ -157,6 +158,9 @@ class CampaignStage:
             or bool((shared.of(g)["kind"] == _BLOB).any())
         ]  # fmt: skip
         values = values_of(groups, shared, tenant)
+        whole = reunited(groups, values, shared, found.threshold)
+        if len(whole) < len(groups):
+            groups, values = whole, values_of(whole, shared, tenant)
         before = np.array([a for c in self.registry.campaigns.values() for a in c.accounts], np.int64)
         joined = latecomers(values, groups, shared, found, options.margin_bits, before)
         label = found.label.copy()

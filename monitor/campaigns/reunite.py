@@ -1,0 +1,87 @@
+"""Parts of one campaign that the graph shows as several.
+
+The graph pairs the rarest values of an account (``pairs.A_GROUP``). A campaign that copies rare values of others, or
+whose prompts vary, gives its accounts so many that what all of them share is no longer among the rarest: as it grew,
+one of 38 accounts fell into three by card, and what tells of its conduct, shared by all three, was mostly outside each.
+So the values that most of a component holds are looked at whatever is rarer: two components that have the same pair of
+them, one attested, are one where more tenants hold that pair than chance explains, and most of these are theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from monitor.campaigns.adopt import OWN_BITS, OWN_SHARE, holding
+from monitor.campaigns.graph import LEAST_SHARED, Shared, chance, surprise
+from monitor.campaigns.kinds import ATTESTED, CODE, GROUP_OF
+
+I64 = npt.NDArray[np.int64]
+_PAIR = ["key", "other"]
+
+
+def reunited(groups: Sequence[I64], values: pl.DataFrame, shared: Shared, threshold_bits: float) -> list[I64]:
+    """``groups`` of accounts, those that are one put together, in the order of their first. ``values`` are what
+    ``adopt.values_of`` says of them; a pair of values must surprise by ``threshold_bits``."""
+    pairs = _theirs(values, shared)
+    if pairs.is_empty():
+        return list(groups)
+    number = np.full(len(shared.tenant), -1, np.int64)
+    for i, members in enumerate(groups):
+        number[members] = i
+    rows = shared.rows_of(_asked(pairs, len(shared.df)))
+    links = pl.DataFrame(
+        {"account": shared.account[rows], "key": shared.key[rows].astype(np.int64),
+         "tenant": shared.tenant[shared.account[rows]], "campaign": number[shared.account[rows]]}
+    ).lazy()  # fmt: skip
+    held = (
+        pairs.lazy().select(_PAIR).unique().join(links, on="key", how="inner")
+        .join(links.select("account", other="key"), on=["account", "other"], how="inner")
+        .join(pairs.lazy().with_columns(inside=True), on=[*_PAIR, "campaign"], how="left")
+        .group_by(_PAIR).agg(
+            held=pl.col("tenant").n_unique(), inside=pl.col("tenant").filter(pl.col("inside")).n_unique()
+        ).sort(_PAIR).collect(engine="in-memory")
+    )  # fmt: skip
+    key, other = (held[name].to_numpy().astype(np.uint64) for name in _PAIR)
+    many = held["held"].to_numpy().astype(np.float64)
+    bits = surprise(many, chance(key << np.uint64(32) | other, shared.df, shared.tenants))
+    good = (bits >= threshold_bits) & (many >= LEAST_SHARED) & (held["inside"].to_numpy() >= OWN_SHARE * many)
+    tied = pairs.join(held.select(_PAIR).filter(pl.Series(good)).with_row_index("node"), on=_PAIR, how="inner")
+    campaign, node = tied["campaign"].to_numpy(), len(groups) + tied["node"].to_numpy().astype(np.int64)
+    size = len(groups) + len(held)
+    _, label = connected_components(coo_array((np.ones(len(tied)), (campaign, node)), shape=(size, size)), False)
+    together: dict[int, list[I64]] = {}
+    for i, members in enumerate(groups):
+        together.setdefault(int(label[i]), []).append(members)
+    return [np.sort(np.concatenate(parts)) if len(parts) > 1 else parts[0] for parts in together.values()]
+
+
+def _theirs(values: pl.DataFrame, shared: Shared) -> pl.DataFrame:
+    """``campaign``, ``key`` and ``other``: pairs of values of two groups of kinds, one attested, that most of each of
+    two campaigns hold and a stranger is less likely to."""
+    most = pl.col("held") >= OWN_SHARE * shared.tenants * 2.0 ** pl.col("prior")
+    own = values.filter((pl.col("bits") >= OWN_BITS) & most & (pl.col("kind") != CODE["template_closing"]))
+    keyed, _ = holding(own.filter(pl.len().over("kind", "value") >= 2), shared)
+    of = keyed.lazy().select(
+        "campaign", pl.col("key").cast(pl.Int64), attested=pl.Series(ATTESTED[keyed["kind"].to_numpy()]),
+        group=pl.Series(GROUP_OF[keyed["kind"].to_numpy()]),
+    )  # fmt: skip
+    first = pl.col("attested") & (~pl.col("attested_other") | (pl.col("key") < pl.col("key_other")))
+    return (
+        of.join(of, on="campaign", how="inner", suffix="_other")
+        .filter(first & (pl.col("group") != pl.col("group_other")))
+        .select("campaign", "key", other="key_other").filter(pl.len().over(_PAIR) >= 2)
+        .sort("campaign", *_PAIR).collect(engine="in-memory")
+    )  # fmt: skip
+
+
+def _asked(pairs: pl.DataFrame, keys: int) -> npt.NDArray[np.bool_]:
+    asked = np.zeros(keys, np.bool_)
+    for name in _PAIR:
+        asked[pairs[name].to_numpy()] = True
+    return asked

@@ -1,0 +1,96 @@
+"""A campaign whose shared values are crowded out by rarer ones stays one; what merely looks alike stays apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pytest
+
+from monitor.campaigns.adopt import values_of
+from monitor.campaigns.graph import components, shared_values
+from monitor.campaigns.kinds import CODE
+from monitor.campaigns.pairs import A_GROUP
+from monitor.campaigns.reunite import reunited
+
+COHORT, TEMPLATE, PAYMENT = (CODE[name] for name in ("creation_cohort", "template_opening", "payment"))
+CLOSING, SYSTEM = CODE["template_closing"], CODE["system_prompt"]
+PEOPLE, MARGIN = 900, 8.0
+RARER = int(A_GROUP.max()) + 1
+"""Templates that hide a commoner one."""
+Rows = list[tuple[int, int, int]]
+
+
+def parts(rows: Rows) -> tuple[list[npt.NDArray[np.int64]], list[npt.NDArray[np.int64]]]:
+    """Groups as the graph has them, and those that are left when parts of one are put together."""
+    tenant = np.arange(PEOPLE, dtype=np.int32)
+    links = pl.DataFrame(
+        sorted({(a, k, v, 1, 0, 0) for a, k, v in rows}), orient="row",
+        schema={"account": pl.UInt32, "kind": pl.UInt8, "value": pl.UInt64, "count": pl.UInt32, "first": pl.Int64,
+                "last": pl.Int64},
+    )  # fmt: skip
+    shared = shared_values(links, tenant)
+    found = components(shared, tenant, PEOPLE, MARGIN)
+    groups = [np.flatnonzero(found.label == i) for i in range(found.count)]
+    return groups, reunited(groups, values_of(groups, shared, tenant), shared, found.threshold)
+
+
+def ring(begin: int, own: int, common: Rows) -> Rows:
+    """Seven accounts with one card and rare templates; of ``common`` (kind, value, every) they hold each value."""
+    mine: Rows = [(begin + i, PAYMENT, own) for i in range(7)]
+    mine += [(begin + i, TEMPLATE, own * 100 + j) for i in range(7) for j in range(RARER)]
+    return mine + [(begin + i, kind, value) for kind, value, every in common for i in range(0, 7, every)]
+
+
+def crowd(kind: int, value: int, many: int) -> Rows:
+    """So many strangers who hold a value."""
+    return [(a, kind, value) for a in range(PEOPLE - many, PEOPLE)]
+
+
+def few(many: int) -> Rows:
+    """Templates that hide their common one, each of three of so many strangers."""
+    return [(PEOPLE - many + i, TEMPLATE, 5_000 + (i * RARER + j) % (many * RARER // 3)) for i in range(many)
+            for j in range(RARER)]  # fmt: skip
+
+
+def three(common: Rows, strangers: Rows) -> Rows:
+    """Three rings that hold the same things, and ordinary accounts of other days."""
+    others = [(a, COHORT, 1_000 + a // 4) for a in range(40, PEOPLE)]
+    return [row for i in range(3) for row in ring(10 * i, i + 1, common)] + others + strangers
+
+
+def test_what_all_of_a_campaign_share_keeps_it_together_though_each_account_has_rarer_values() -> None:
+    rows = three([(COHORT, 7, 1), (TEMPLATE, 8, 1)], [])
+    groups, whole = parts(rows)
+    assert [len(g) for g in groups] == [7, 7, 7], "the graph alone does not see it"
+    assert [g.tolist() for g in whole] == [[10 * i + j for i in range(3) for j in range(7)]]
+
+
+@pytest.mark.parametrize(
+    ("common", "strangers", "why"),
+    [
+        ([(COHORT, 7, 1)], [], "one value is no pair"),
+        ([(TEMPLATE, 8, 1), (SYSTEM, 9, 1)], [], "nothing of it is attested"),
+        ([(COHORT, 7, 1), (CLOSING, 8, 1)], [], "a closing ends anybody's prompts"),
+        ([(COHORT, 7, 1), (TEMPLATE, 8, 3)], [], "fewer than half of each hold it"),
+        ([(COHORT, 7, 1), (TEMPLATE, 8, 1)], [*crowd(TEMPLATE, 8, 90), *crowd(COHORT, 7, 180)[:90]], "as by chance"),
+        ([(COHORT, 7, 1), (TEMPLATE, 8, 1)], [*crowd(TEMPLATE, 8, 60), *crowd(COHORT, 7, 60), *few(60)], "of others"),
+    ],
+)
+def test_groups_that_are_alike_stay_apart(common: Rows, strangers: Rows, why: str) -> None:
+    groups, whole = parts(three(common, strangers))
+    mine = [g for g in groups if g[0] < 40]
+    assert [len(g) for g in mine] == [7, 7, 7], why
+    assert [g.tolist() for g in whole] == [g.tolist() for g in groups], why
+
+
+def test_two_of_three_may_be_one() -> None:
+    rows = ring(0, 1, [(COHORT, 7, 1), (TEMPLATE, 8, 1)]) + ring(10, 2, [(COHORT, 7, 1), (TEMPLATE, 9, 1)])
+    rows += ring(20, 3, [(COHORT, 7, 1), (TEMPLATE, 8, 1)])
+    _, whole = parts(rows + [(a, COHORT, 1_000 + a // 4) for a in range(40, PEOPLE)])
+    assert [g[0] for g in whole] == [0, 10]
+    assert [len(g) for g in whole] == [14, 7]
+
+
+def test_nothing_is_left_of_nothing() -> None:
+    assert parts([(0, COHORT, 1)]) == ([], [])
