@@ -97,7 +97,7 @@ def test_compaction_gaps_are_no_loss(topic, open_source, producer):
             producer.flush()
             time.sleep(0.3)
     producer.flush()
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         producer.send(name, b"last", key=b"last", partition=0).get(10)  # rolls the segment that the others are in
         source = open_source(name)
@@ -136,7 +136,7 @@ def test_a_partition_that_stands_still_is_reported_and_freed(topic, open_source,
     for p in (0, 1):
         producer.send(name, b"x", partition=p)
     producer.flush()
-    end = time.monotonic() + 15
+    end = time.monotonic() + 60
     while not source.stalled() and time.monotonic() < end:
         source.poll(100, 0.1)
         source._look_at = 0.0
@@ -181,7 +181,7 @@ def test_a_rejoin_that_a_short_poll_left_running_is_completed(topic, open_source
     read(source, lambda v, f: coordinator._metadata_snapshot)
     before, coordinator._assignment_snapshot = source.generation, {}  # as if the metadata had changed since the join
     source.poll(100, 0.0)
-    end = time.monotonic() + 15
+    end = time.monotonic() + 60
     while coordinator._generation.generation_id == before and time.monotonic() < end:
         time.sleep(0.02)
     assert coordinator.rejoining, "the join was answered, and nobody has taken the answer in"
@@ -229,7 +229,7 @@ def test_added_partitions_are_seen(topic, open_source, apache_kafka):
     with servers.admin(apache_kafka.bootstrap) as client:
         client.create_partitions({name: 5})
     source._consumer._cluster.request_update()
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while source.partitions_total != 5 and time.monotonic() < end:
         source.poll(10, 0.2)
         source._look_at = 0.0

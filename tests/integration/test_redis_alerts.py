@@ -290,7 +290,7 @@ def test_a_server_killed_in_the_middle_and_started_empty_gets_everything_back(ki
         with pytest.raises(DependencyDown, match=r"start it or correct redis\.url"):
             sink.check()
         server.process.start()
-        server.process.wait_until(server._ready, 10)
+        server.process.wait_until(server._ready, 60)
         sink.send(more)
         assert sink.was_flushed()
         for partition in partitions:
@@ -387,7 +387,7 @@ def test_every_script_stays_in_one_slot_of_a_real_cluster() -> None:
     with ClusterNode() as server, connect(RedisOptions(url=server.url)) as client:
         client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
         assert server.process is not None
-        server.process.wait_until(lambda: "cluster_state:ok" in resp(server.port, "CLUSTER", "INFO"), 10)
+        server.process.wait_until(lambda: "cluster_state:ok" in resp(server.port, "CLUSTER", "INFO"), 60)
         with pytest.raises(redis.RedisError, match="same slot"):
             client.eval("return 1", 2, "a", "b")
         options = RedisOptions(url=server.url)
