@@ -19,6 +19,7 @@ import polars as pl
 
 from monitor.arrays import Frozen, Opened, pack, unpack
 from monitor.keytable import KeyTable
+from monitor.pieces import few
 from monitor.records import EVENT_SCHEMA
 
 KIND, VERSION = "ticks", 2
@@ -107,7 +108,7 @@ class TickStage:
         waiting = pl.concat([self._open, new if kept.all() else new.filter(kept)])
         closed = self._closed_ticks(waiting["partition"])
         done = waiting["tick"].to_numpy() < closed
-        self._open = waiting.filter(~done)
+        self._open = few(waiting.filter(~done))
         return waiting.filter(done), stats
 
     def flush(self, partitions: Sequence[int] | None = None) -> pl.DataFrame:

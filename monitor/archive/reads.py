@@ -14,6 +14,7 @@ from pathlib import Path
 
 import polars as pl
 
+from monitor.pieces import few
 from monitor.records import REQUEST_SET
 
 from .rows import SCORES, account, opinions, write
@@ -66,7 +67,7 @@ class Reads:
         held = pl.concat(self._held)
         due = pl.col("step") <= pl.col("partition").replace_strict(closed, default=-1, return_dtype=pl.Int64)
         self._write(_last(held.filter(due), "partition", "step", "account"))
-        self._held = [held.filter(~due)]
+        self._held = [few(held.filter(~due))]
 
     def drop(self) -> None:
         """Let go of what can't be written."""

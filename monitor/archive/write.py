@@ -17,6 +17,7 @@ from shutil import rmtree
 import polars as pl
 
 from monitor.campaigns.blob import StepBlob
+from monitor.pieces import few
 
 from .read import day_folders
 from .reads import Reads
@@ -53,7 +54,7 @@ class Archive:
             "partition", "t_ms", account(rows.columns), *opinions(rows.columns)
         ).filter(pl.any_horizontal(pl.col(SCORES).is_not_null())).collect(engine="in-memory")  # fmt: skip
         if len(made):
-            self._scores = pl.concat([self._scores, made])
+            self._scores = few(pl.concat([self._scores, made]))
 
     def put(self, blobs: Sequence[StepBlob]) -> None:
         """Write steps that closed. Never raises for what is wrong with the folder or its files."""

@@ -1,0 +1,44 @@
+"""What is kept from batch to batch does not fall into a piece for each of them: an hour's polls are tens of thousands."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import polars as pl
+import spine
+
+from monitor import wiring
+from monitor.pieces import MOST, few
+from monitor.settings import Settings
+from monitor.sketch import Keyring
+
+POLLS = 200
+
+
+def kept_in_pieces(most: int) -> list[str]:
+    """Columns and size of each frame that lives and has more than ``most`` pieces."""
+    gc.collect()
+    alive = (o for o in gc.get_objects() if isinstance(o, pl.DataFrame))
+    return [f"{f.n_chunks()} pieces of {f.columns}" for f in alive if f.width and f.n_chunks() > most]
+
+
+def test_no_frame_of_a_pipeline_has_a_piece_for_each_batch(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"archive": {"path": str(tmp_path), "reads": True}})
+    pipeline = wiring.pipeline(settings, keys=Keyring.from_seed(1), rules=wiring.load(settings))
+    records = spine.world()
+    before = kept_in_pieces(2 * MOST)
+    size = len(records) // POLLS
+    for poll in spine.polls(records, range(size, len(records), size)):
+        pipeline.process(spine.batch(poll))  # and no end, which empties most of what is kept
+    assert pipeline.observe.counts.rows > POLLS, "it did something with them"
+    assert kept_in_pieces(2 * MOST) == before
+
+
+def test_few_pieces_are_the_same_rows() -> None:
+    one = pl.DataFrame({"n": [1, 2], "s": ["a", "b"]})
+    many = pl.concat([one] * (MOST + 1))
+    assert many.n_chunks() == MOST + 1, "or this shows nothing"
+    assert few(many).n_chunks() == 1
+    assert few(many).equals(many)
+    assert few(one) is one
