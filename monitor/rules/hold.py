@@ -18,7 +18,6 @@ import numpy.typing as npt
 import polars as pl
 
 from ..errors import MonitorError
-from ..pieces import few
 
 SILENCE_MS = 7 * 86_400_000
 """A run does not span a longer gap than this; entries that old are dropped, which changes nothing."""
@@ -110,8 +109,8 @@ class HoldState:
             fired[key] = np.sort(order[long_enough]).astype(np.int64)
             open_at = np.flatnonzero(condition & last)
             opened.append((np.full(len(open_at), code[key]), account[open_at], since[open_at], tick[open_at]))
-        self._runs = few(pl.concat([prior.filter(pl.Series(~here)).select([*_RUNS]),
-                                    _runs_of(opened, accounts, list(rules))]))  # fmt: skip
+        self._runs = pl.concat([prior.filter(pl.Series(~here)).select([*_RUNS]),
+                                _runs_of(opened, accounts, list(rules))])  # fmt: skip
         self._tell_time(rows)
         return fired
 

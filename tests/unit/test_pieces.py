@@ -1,15 +1,19 @@
-"""What is kept from batch to batch does not fall into a piece for each of them: an hour's polls are tens of thousands."""
+"""What is kept from batch to batch does not fall into a piece for each of them: an hour has tens of thousands."""
 
 from __future__ import annotations
 
 import gc
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import spine
 
 from monitor import wiring
+from monitor.archive.reads import Reads
 from monitor.pieces import MOST, few
+from monitor.records import REQUEST_SET
+from monitor.rules.hold import Held, HoldState
 from monitor.settings import Settings
 from monitor.sketch import Keyring
 
@@ -33,6 +37,28 @@ def test_no_frame_of_a_pipeline_has_a_piece_for_each_batch(tmp_path: Path) -> No
         pipeline.process(spine.batch(poll))  # and no end, which empties most of what is kept
     assert pipeline.observe.counts.rows > POLLS, "it did something with them"
     assert kept_in_pieces(2 * MOST) == before
+
+
+def test_no_run_of_a_rule_is_a_piece_of_its_own() -> None:
+    before, state = kept_in_pieces(2 * MOST), HoldState()
+    for tick in range(POLLS):
+        rows = pl.DataFrame({"partition": [0], "subject": [f"acct_{tick}"], "tick": [tick]}, schema_overrides=_KEYS)
+        state.advance(rows, {"rule": Held(np.ones(1, np.bool_), 60_000)})
+    assert len(state) == POLLS
+    assert kept_in_pieces(2 * MOST) == before
+
+
+def test_what_waits_for_its_step_to_close_is_no_piece_for_each_batch(tmp_path: Path) -> None:
+    before, reads = kept_in_pieces(2 * MOST), Reads(tmp_path, 600_000, (), "layout")
+    for batch in range(POLLS):
+        late = {"partition": 1, "subject": f"acct_{batch}", "t_ms": 600_000 * 2 * POLLS, REQUEST_SET: b"set"}
+        reads.take(pl.DataFrame([{**late, "partition": 0, "t_ms": 600_000 * (batch + 1)}, late]))
+        reads.put({0: batch, 1: batch})
+    assert list(tmp_path.rglob("*.parquet")), "what closed was written"
+    assert kept_in_pieces(2 * MOST) == before
+
+
+_KEYS = {"partition": pl.Int32()}
 
 
 def test_few_pieces_are_the_same_rows() -> None:
