@@ -11,8 +11,9 @@ from typing import Final
 import polars as pl
 
 MOST: Final = 16
-"""Pieces from which they are put together. Three were as fast as one; after 15,000 batches 14,700 records took two
-seconds, where they had taken one, and ten minutes later four."""
+"""Pieces from which they are put together. A batch of 6,000 records takes 0.12 s with up to 256 pieces, 0.14 with
+1,000, 0.22 with 4,000 and 0.46 with 10,000, which half an hour of polls came to: 7,400 records a second where there had
+been 15,100."""
 
 
 def few(frame: pl.DataFrame) -> pl.DataFrame:
