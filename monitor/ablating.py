@@ -113,7 +113,7 @@ def blobs_of(work: Work) -> list[StepBlob]:
         if not len(batch):
             continue
         prepared = pipeline.prepare(batch)
-        pipeline.heavy.commit()
+        pipeline.heavy.commit(prepared.counted)
         closed, _ = pipeline.ticks.push(prepared.decoded.frame, batch.trusted_clock)
         campaigns.collect(closed)
         campaigns.close(pipeline.ticks.watermarks_ms)

@@ -35,7 +35,7 @@ from monitor.rules import HoldState, RuleSet
 from monitor.score import CLASSIFIER_COLUMNS, Scorer
 from monitor.sketch import Corpora, Sketcher
 from monitor.sketch.frame import sketch_frame
-from monitor.sketch.heavy import HeavyStage
+from monitor.sketch.heavy import GramCounter, HeavyStage
 from monitor.ticks import TickStage
 
 _LOG = logging.getLogger(__name__)
@@ -66,11 +66,13 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A batch after the steps without state: ``decoded.frame`` has the sketched events, ``present`` their fields."""
+    """A batch after the steps without state: ``decoded.frame`` has the sketched events, ``present`` their fields,
+    ``counted`` what is heavy once they are taken in, by partition."""
 
     batch: RawBatch
     decoded: Decoded
     present: frozenset[str]
+    counted: Mapping[int, GramCounter]
 
     def without(self, partitions: Collection[int]) -> Prepared:
         """The same, less what came from these partitions."""
@@ -86,6 +88,7 @@ class Prepared:
                 frame=d.frame.filter(~pl.col("partition").is_in(gone)),
                 rejects=tuple(r for r in d.rejects if r.partition not in gone),
             ),
+            counted={p: c for p, c in self.counted.items() if p not in gone},
         )
 
 
@@ -136,12 +139,14 @@ class Pipeline:
             events, _ = sketch_frame(decoded.frame, self.sketcher, self.heavy, entity=self.decode_options.entity)
         batch.forget()  # 17 MB of 10,000 records, of which some batches are ahead
         # What came as a sketch feeds what the text would: only now can it be told from one that is no use.
-        return Prepared(batch, replace(decoded, frame=events), present | available_fields(events))
+        return Prepared(
+            batch, replace(decoded, frame=events), present | available_fields(events), self.heavy.planned()
+        )
 
     def take(self, prepared: Prepared) -> Outcome:
         """The steps that keep state: batch after batch, in the order of the records."""
         decoded = prepared.decoded
-        self.heavy.commit()
+        self.heavy.commit(prepared.counted)
         self.observe.decoded(prepared.batch, decoded, prepared.present)
         closed, stats = self.ticks.push(decoded.frame, prepared.batch.trusted_clock)
         self.observe.ticked(stats, self.ticks.watermarks_ms)

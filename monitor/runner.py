@@ -145,7 +145,10 @@ class Runner:
         else:
             self.settle()
             for part in split_batch(batch, self._catching_up):
-                self._take_in(self.pipeline.prepare(part))
+                if len(part):
+                    self._take_in(self.pipeline.prepare(part))
+                else:
+                    self._follow(part)
         self._publish_campaigns(closed=True)
         self._rounds.turn(self._next, self.source, self.options.checkpoint_s, copies=self._beside.idle)
         self.pipeline.campaigns.begin_close()  # not before: what is copied then would wait for it
@@ -198,6 +201,10 @@ class Runner:
             self._deliver(outcome.alerts)
             self.step("delivered")
             self._reject(batch, outcome.rejects, outcome.partly)
+        self._follow(batch)
+
+    def _follow(self, batch: RawBatch) -> None:
+        """What this batch had is taken in: a source may be further without a record."""
         self._next.update({p: o for p, o in batch.next_offsets.items() if p in self.source.assigned})
         self._unmute()
 

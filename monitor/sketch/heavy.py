@@ -12,7 +12,6 @@ ahead of the steps that follow.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -55,7 +54,7 @@ CLOCK = 6  # epoch, run, calm, votes, and room
 
 
 @dataclass
-class Counter:
+class GramCounter:
     """One partition's counts and clock. Never changed once it was handed out: a batch works on a copy."""
 
     keys: U64Array = field(default_factory=lambda: np.zeros(SIZE, np.uint64))
@@ -69,7 +68,7 @@ class Counter:
     key_id: str = ""
     table: HeavyGrams | None = None
 
-    def copy(self) -> Counter:
+    def copy(self) -> GramCounter:
         """One that may be changed."""
         arrays = {n: getattr(self, n).copy() for n in ("keys", "counts", "numbers", "clock", "votes", "vote_epochs")}
         return replace(self, **arrays)
@@ -94,14 +93,16 @@ class Counter:
 
 
 class HeavyStage:
-    """The counters of all partitions. :meth:`plan` looks ahead, :meth:`commit` takes the oldest plan over."""
+    """The counters of all partitions. :meth:`plan` looks ahead; what it came to goes with the batch (:meth:`planned`)
+    and is what a checkpoint writes once :meth:`commit` says that the batch was taken in. A batch that never is, as an
+    empty one, leaves nothing behind."""
 
     def __init__(self, sketcher: Sketcher, epoch_ms: int):
         self.sketcher = sketcher
         self.epoch_ms = epoch_ms
-        self._next: dict[int, Counter] = {}
-        self._done: dict[int, Counter] = {}
-        self._waiting: deque[dict[int, Counter]] = deque()
+        self._next: dict[int, GramCounter] = {}
+        self._done: dict[int, GramCounter] = {}
+        self._planned: dict[int, GramCounter] = {}
 
     def plan(
         self, partition: npt.NDArray[np.int32], t_ms: I64Array, account: Texts, request: Texts, prompt: Texts | None,
@@ -110,13 +111,13 @@ class HeavyStage:
         """Count a batch, rows in record order, and say by which table each row is stripped."""
         tables: list[HeavyGrams] = []
         row_table = np.full(len(t_ms), -1, np.int32)
-        changed: dict[int, Counter] = {}
+        changed: dict[int, GramCounter] = {}
         hashes = np.zeros((2, len(t_ms)), np.uint64)
         hash_rows(account.data, account.offsets, request.data, request.offsets, self._words(), hashes)
         sampled = hashes[1] % np.uint64(ONE_IN) == 0
         for number in np.unique(partition).tolist():
             rows = np.flatnonzero(partition == number)
-            counter = changed[number] = self._next.get(number, Counter()).copy()
+            counter = changed[number] = self._next.get(number, GramCounter()).copy()
             epochs = np.zeros(len(rows), np.int64)
             epochs_of(
                 t_ms[rows], hashes[0][rows], self.epoch_ms, counter.clock, counter.votes, counter.vote_epochs, epochs
@@ -138,15 +139,19 @@ class HeavyStage:
                     wanted[run] = sampled[run] & (slots[run] == slot)
                     self._count(prompt, wanted & prompt.valid, slot, counter)
         self._next.update(changed)
-        self._waiting.append(changed)
+        self._planned = changed
         return HeavyPlan(tuple(tables), row_table)
 
-    def commit(self) -> None:
-        """The events of the oldest plan were taken in."""
-        if self._waiting:
-            self._done.update(self._waiting.popleft())
+    def planned(self) -> dict[int, GramCounter]:
+        """The counters of the last plan, by partition; asked for again, none."""
+        planned, self._planned = self._planned, {}
+        return planned
 
-    def _count(self, prompt: Texts, wanted: U8Array, slot: int, counter: Counter) -> None:
+    def commit(self, planned: Mapping[int, GramCounter]) -> None:
+        """The events of this plan were taken in; plans in their order."""
+        self._done.update(planned)
+
+    def _count(self, prompt: Texts, wanted: U8Array, slot: int, counter: GramCounter) -> None:
         chosen = np.flatnonzero(wanted)
         if not len(chosen) or counter.numbers[2] >= MOST_TEXTS:
             return
@@ -172,7 +177,7 @@ class HeavyStage:
 
     def dump(self, partition: int) -> bytes:
         """The partition's counters as of the last batch that was taken in."""
-        c = self._done.get(partition) or Counter()
+        c = self._done.get(partition) or GramCounter()
         used = np.flatnonzero(c.counts)
         used = used[np.argsort(c.keys[used])]
         arrays: Mapping[str, npt.NDArray[Any]] = {
@@ -186,7 +191,7 @@ class HeavyStage:
         """Take a dump over."""
         arrays, values = unpack(KIND, VERSION, blob)
         table = None if values["table"] is None else HeavyGrams(str(values["table"]), arrays["table"])
-        made = Counter(
+        made = GramCounter(
             numbers=arrays["numbers"], clock=arrays["clock"], votes=arrays["votes"], vote_epochs=arrays["vote_epochs"],
             epoch=int(values["epoch"]), key_id=str(values["key_id"]), table=table,
         )  # fmt: skip
@@ -195,7 +200,7 @@ class HeavyStage:
 
     def drop(self, partition: int) -> None:
         """Forget a partition."""
-        for held in (self._next, self._done, *self._waiting):
+        for held in (self._next, self._done, self._planned):
             held.pop(partition, None)
 
 
@@ -363,8 +368,8 @@ def warm_heavy() -> None:
     one = np.zeros(1, np.int64)
     for t in (0, 5000, 9000):
         stage.plan(np.zeros(1, np.int32), one + t, texts, texts, texts, one)
-        stage.commit()
-    counter = Counter()
+        stage.commit(stage.planned())
+    counter = GramCounter()
     stage._count(texts, np.ones(1, np.uint8), 0, counter)
     counter.counts[:3] = 1
     counter.keys[:3] = np.arange(1, 4, dtype=np.uint64)

@@ -17,7 +17,7 @@ from monitor.decode import DecodeOptions, decode
 from monitor.records import RawBatch
 from monitor.sketch import SHAPE_NAMES, Key, Keyring, Sketcher
 from monitor.sketch.frame import sketch_frame
-from monitor.sketch.heavy import LEAST, MOST_TEXTS, ONE_IN, SIZE, Counter, HeavyStage, count_rows
+from monitor.sketch.heavy import LEAST, MOST_TEXTS, ONE_IN, SIZE, GramCounter, HeavyStage, count_rows
 from monitor.sketch.kernel import Words
 from monitor.sketch.sketcher import texts_of
 
@@ -54,7 +54,7 @@ def sketches(
     raw = RawBatch(values, place, np.arange(first, first + n), np.full(n, -1, np.int64), {})
     made, _ = sketch_frame(decode(raw, DecodeOptions(b"digest")).frame, stage.sketcher, stage)
     if commit:
-        stage.commit()
+        stage.commit(stage.planned())
     return made.select("offset", "shape", "residual", "residual_share")
 
 
@@ -120,11 +120,22 @@ def test_a_checkpoint_holds_what_was_taken_in() -> None:
     before = two.dump(0)
     ahead = sketches(events[700:], two, commit=False)
     assert two.dump(0) == before == one.dump(0)
-    two.commit()
+    two.commit(two.planned())
     assert two.dump(0) != before
     assert ahead.equals(sketches(events[700:], one), null_equal=True)
     two.drop(0)
     assert two.dump(0) == stage().dump(0)
+
+
+def test_a_batch_that_is_never_taken_in_leaves_nothing_behind() -> None:
+    """An idle poll is prepared and taken in nowhere: there are tens of thousands in an hour."""
+    events = log(2)
+    one, two = stage(), stage()
+    for begin in range(0, len(events), 100):
+        for s in (one, two):
+            sketches(events[begin : begin + 100], s)
+        sketches([], two, commit=False)
+    assert two.dump(0) == one.dump(0), "what was taken in last is what a checkpoint writes"
 
 
 def epochs(times: Sequence[float], accounts: Sequence[str]) -> list[int]:
@@ -147,7 +158,7 @@ def test_one_account_and_one_absurd_record_move_nothing() -> None:
 
 def test_heavy_is_found_among_far_more_grams_than_there_is_room_for() -> None:
     rng = np.random.default_rng(5)
-    counter = Counter(epoch=0, key_id=RING.keys[0].id)
+    counter = GramCounter(epoch=0, key_id=RING.keys[0].id)
     total = 0
     # an array: of a list of 28,561 words choice would make one for each prompt, 2 ms
     vocabulary = np.array(["".join(w) for w in product("abcdefghijklm", repeat=4)])

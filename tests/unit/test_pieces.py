@@ -39,6 +39,19 @@ def test_no_frame_of_a_pipeline_has_a_piece_for_each_batch(tmp_path: Path) -> No
     assert kept_in_pieces(2 * MOST) == before
 
 
+def test_idle_polls_leave_nothing_behind() -> None:
+    def alive() -> int:
+        gc.collect()
+        return sum(type(o).__name__ == "GramCounter" for o in gc.get_objects())
+
+    pipeline, records = spine.pipeline(), spine.world()[:2_000]
+    before = alive()
+    for poll in spine.polls(records, range(20, len(records), 20)):
+        pipeline.prepare(spine.batch([]))
+        pipeline.process(spine.batch(poll))
+    assert 0 < alive() - before <= 4 * spine.PARTITIONS
+
+
 def test_no_run_of_a_rule_is_a_piece_of_its_own() -> None:
     before, state = kept_in_pieces(2 * MOST), HoldState()
     for tick in range(POLLS):
