@@ -64,6 +64,13 @@ class Traffic:
             yield self._batch(at, who + (at * self._churn).astype(np.int64))
             self.sent += n
 
+    def _age(self, who: np.ndarray) -> np.ndarray:
+        """Seconds from sign-up to the start of the log."""
+        if self._scrapers is None:
+            return np.asarray(1e6 + who * 7.0)
+        # over five years: hundreds send what one did, and were they made in the same hours they would be one campaign
+        return np.asarray(1e6 + who * 0.754_878 % 1.0 * 5 * 365 * 86_400)
+
     def _drawn(self, who: np.ndarray) -> np.ndarray:
         """Which of the made rows each request takes over."""
         if self._scrapers is None:
@@ -86,7 +93,7 @@ class Traffic:
             api_key_id=pl.format("key_{}", pl.Series(who)), payment_fp=pl.format("pm_{}", pl.Series(shared)),
             ip=pl.format("10.{}.{}.7", pl.Series(shared // 250 % 250), pl.Series(shared % 250)),
             request_id=pl.format("req_{}", pl.Series(at)), conversation_id=pl.format("conv_{}", pl.Series(at)),
-            account_created_at=pl.Series(self._start - 1e6 - who * 7.0),
+            account_created_at=pl.Series(self._start - self._age(who)),
         )  # fmt: skip
         if self._text:
             frame = frame.with_columns(prompt=pl.format("{} {}", "prompt", pl.Series(at)))
