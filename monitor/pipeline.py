@@ -139,9 +139,7 @@ class Pipeline:
             events, _ = sketch_frame(decoded.frame, self.sketcher, self.heavy, entity=self.decode_options.entity)
         batch.forget()  # 17 MB of 10,000 records, of which some batches are ahead
         # What came as a sketch feeds what the text would: only now can it be told from one that is no use.
-        return Prepared(
-            batch, replace(decoded, frame=events), present | available_fields(events), self.heavy.planned()
-        )
+        return Prepared(batch, replace(decoded, frame=events), present | available_fields(events), self.heavy.planned())
 
     def take(self, prepared: Prepared) -> Outcome:
         """The steps that keep state: batch after batch, in the order of the records."""
