@@ -139,10 +139,7 @@ def paired(values: pl.DataFrame, shared: Shared, within: I64, group: I64, thresh
     and one that the client chose, which more tenants hold together than chance explains, most of them hers. ``within``:
     rows of the links to all values that say anything for a campaign."""
     hers = (pl.col("held") >= OWN_SHARE * pl.col("df")) & (pl.col("kind") != _CLOSING)
-    own = values.filter(
-        (pl.col("bits") >= OWN_BITS) & (pl.col("held") >= OWN_SHARE * shared.tenants * 2.0 ** pl.col("prior"))
-        & (pl.col("kind").is_in(_ATTESTED) | hers)
-    )  # fmt: skip
+    own = values.filter(is_own(shared.tenants) & (pl.col("kind").is_in(_ATTESTED) | hers))
     keyed, rows = holding(own, shared, within)
     account = shared.account[rows]
     links = (
@@ -170,6 +167,12 @@ def paired(values: pl.DataFrame, shared: Shared, within: I64, group: I64, thresh
         .sort("account", "len", "campaign", descending=[False, True, False])
         .unique("account", keep="first", maintain_order=True).select("account", "campaign")
     )  # fmt: skip
+
+
+def is_own(tenants: int) -> pl.Expr:
+    """Of ``values_of``'s rows those that most of a campaign hold and a stranger, of ``tenants`` in all, is less likely
+    to."""
+    return (pl.col("bits") >= OWN_BITS) & (pl.col("held") >= OWN_SHARE * tenants * 2.0 ** pl.col("prior"))
 
 
 def holding(values: pl.DataFrame, shared: Shared, within: I64 | None = None) -> tuple[pl.DataFrame, I64]:

@@ -17,7 +17,7 @@ import polars as pl
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from monitor.campaigns.adopt import OWN_BITS, OWN_SHARE, holding
+from monitor.campaigns.adopt import OWN_SHARE, holding, is_own
 from monitor.campaigns.graph import LEAST_SHARED, Shared, chance, surprise
 from monitor.campaigns.kinds import ATTESTED, CODE, GROUP_OF
 
@@ -64,8 +64,7 @@ def reunited(groups: Sequence[I64], values: pl.DataFrame, shared: Shared, thresh
 def _theirs(values: pl.DataFrame, shared: Shared) -> pl.DataFrame:
     """``campaign``, ``key`` and ``other``: pairs of values of two groups of kinds, one attested, that most of each of
     two campaigns hold and a stranger is less likely to."""
-    most = pl.col("held") >= OWN_SHARE * shared.tenants * 2.0 ** pl.col("prior")
-    own = values.filter((pl.col("bits") >= OWN_BITS) & most & (pl.col("kind") != CODE["template_closing"]))
+    own = values.filter(is_own(shared.tenants) & (pl.col("kind") != CODE["template_closing"]))
     keyed, _ = holding(own.filter(pl.len().over("kind", "value") >= 2), shared)
     of = keyed.lazy().select(
         "campaign", pl.col("key").cast(pl.Int64), attested=pl.Series(ATTESTED[keyed["kind"].to_numpy()]),

@@ -21,17 +21,21 @@ START = 1_767_571_200.0
 TEXT = ("system", "prompt")
 _SHARED = 2.5
 """Accounts that share a payment or an address, on average."""
+_FRESH = ("user_agent", "payment_fp", "ja4", "referral_fp")
 
 
 class Traffic:
     """``accounts`` in all; ``text`` False leaves prompts out. The same arguments give the same bytes. ``churn``: so
     many accounts go with each request, and as many come: ``accounts`` are those of a moment. ``hours``: of each day
     of event time so many have traffic. ``scrapers``: each account sends what one of the made
-    ones does, this share of them what a scraper does; without it anybody sends what anybody may."""
+    ones does, this share of them what a scraper does; without it anybody sends what anybody may. ``loud``: this share
+    of the requests comes from one account. ``fresh``: so many values a request (user agent, payment, handshake,
+    referral) that nobody had before, each of them held by two or three accounts."""
 
     def __init__(
         self, accounts: int, *, text: bool, per_s: float = 1000.0, partitions: int = 8, seed: int = 7,
         start: float = START, churn: float = 0.0, hours: float = 24.0, scrapers: float | None = None,
+        loud: float = 0.0, fresh: float = 0.0,
     ):  # fmt: skip
         world = build(["D1", "D2", "B1", "B3"], 400, 4.0, seed, heavy_cap=400.0)
         rows = next(iter(world)).frame
@@ -48,6 +52,7 @@ class Traffic:
             rows = rows.drop(TEXT)
         self._rows, self._text, self._per_s, self._start = rows, text, per_s, start
         self._rng, self.accounts, self._churn = np.random.default_rng(seed), accounts, churn
+        self._loud, self._fresh = loud, fresh
         self._shift, self._pause = hours * 3_600, (24.0 - hours) * 3_600
         self._place = Partitioner(partitions, 2_000_000)
         self._order = self._rng.permutation(accounts)
@@ -61,7 +66,8 @@ class Traffic:
             n = min(size, end - self.sent)
             at = np.arange(self.sent, self.sent + n)
             who = self._order[at % self.accounts] if each_once else self._rng.integers(0, self.accounts, n)
-            yield self._batch(at, who + (at * self._churn).astype(np.int64))
+            who = who + (at * self._churn).astype(np.int64)
+            yield self._batch(at, np.where(self._rng.random(n) < self._loud, 0, who) if self._loud else who)
             self.sent += n
 
     def _age(self, who: np.ndarray) -> np.ndarray:
@@ -70,6 +76,18 @@ class Traffic:
             return np.asarray(1e6 + who * 7.0)
         # over five years: hundreds send what one did, and were they made in the same hours they would be one campaign
         return np.asarray(1e6 + who * 0.754_878 % 1.0 * 5 * 365 * 86_400)
+
+    def _values(self, at: np.ndarray) -> list[pl.Expr]:
+        """Columns of values that nobody had before, each in requests of its own: no two accounts share two of them."""
+        found = []
+        for i, column in enumerate(_FRESH):
+            share = min(max(self._fresh - i, 0.0), 1.0)
+            n = pl.Series((self._rng.permutation(at) // _SHARED).astype(np.int64))
+            new = pl.format(f"{column}-{{}}", n)
+            if share:
+                chosen = pl.Series(self._rng.random(len(at)) < share)
+                found.append(pl.when(chosen).then(new).otherwise(column).alias(column))
+        return found
 
     def _drawn(self, who: np.ndarray) -> np.ndarray:
         """Which of the made rows each request takes over."""
@@ -95,6 +113,8 @@ class Traffic:
             request_id=pl.format("req_{}", pl.Series(at)), conversation_id=pl.format("conv_{}", pl.Series(at)),
             account_created_at=pl.Series(self._start - self._age(who)),
         )  # fmt: skip
+        if self._fresh:
+            frame = frame.with_columns(self._values(at))
         if self._text:
             frame = frame.with_columns(prompt=pl.format("{} {}", "prompt", pl.Series(at)))
         lines = io.BytesIO()
