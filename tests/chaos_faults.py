@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import redis
 import servers
 from accounting import MALFORMED
-from chaos import Trial, lag, streamed, undisturbed
+from chaos import PATIENCE_S, Trial, lag, streamed, undisturbed
 from chaos_means import DurableRedis, fill, mounted, slowed
-from members import PARTITIONS, ROOT, SESSION_S
+from members import PARTITIONS, ROOT, SESSION_S, wait_for
 
 from monitor.source.embedded import HOST
 from monitor.store.manifest import seal, unseal
 
 Fault = Callable[[Trial], None]
+PACKAGED_MODEL = ROOT / "monitor" / "score" / "models"
 
 
 def broker_killed(t: Trial) -> None:
@@ -126,6 +129,26 @@ def redis_slow(t: Trial) -> None:
         t.send(2)
         t.recovered(since)
         t.finish()
+
+
+def redis_failed_over(t: Trial) -> None:
+    """The primary is killed under load; its replica is promoted some seconds later and has the address then."""
+    with servers.RedisServer() as primary, servers.RedisServer() as replica:
+        leads = [primary.port]
+        with slowed(leads) as (port, _), contextlib.closing(redis.Redis.from_url(replica.url)) as heir:
+            heir.replicaof(HOST, primary.port)
+            t.begin(redis_url=f"redis://{HOST}:{port}/0")
+            t.require("it is replicated", lambda: heir.info("replication")["master_link_status"] == "up")
+            with t.fault("SIGKILL to the primary of two", falls=True):
+                t.send(1)
+                primary.process.kill()
+                time.sleep(t.chance.uniform(6, 9))
+                heir.replicaof("NO", "ONE")
+                leads[0] = replica.port
+                since = time.monotonic()
+            t.send(2)
+            t.recovered(since)
+            t.finish()
 
 
 def redis_flushed(t: Trial) -> None:
@@ -301,6 +324,57 @@ def bad_rules(t: Trial) -> None:
     t.recovered(since)
 
 
+def bad_models(t: Trial) -> None:
+    """A model whose file is none is put in service while it runs: the one before it goes on."""
+    models = t.folder / "models"
+    shutil.copytree(PACKAGED_MODEL, models / "good")
+    (models / "CURRENT").write_text("good")
+    t.begin(settings={"score": {"classifier": {"model_dir": str(models)}}})
+
+    def serves() -> list[str]:
+        lines = t.member.get("/metrics")[1].splitlines()
+        return [line for line in lines if line.startswith("abusemon_model_info{") and 'role="active"' in line]
+
+    before = serves()
+    with t.fault("a model that is none", falls=False):
+        shutil.copytree(models / "good", models / "broken")
+        (models / "broken" / "model.onnx").write_bytes(t.chance.randbytes(4_096))
+        (models / "CURRENT").write_text("broken")
+        t.send(1)
+        t.require("it is read", lambda: lag(t.group) == 0)
+        since = time.monotonic()
+    t.send(2)
+    t.recovered(since)
+    if not before or serves() != before:
+        t.wrong.append(f"another model serves: {before} {serves()}")
+    if str(models / "broken") not in t.member.log:
+        t.wrong.append("it did not say that the model is unfit")
+
+
+def memory_limit(t: Trial) -> None:
+    """No more memory is to be had under load: it ends rather than go on without what it was denied; started anew."""
+    t.begin()
+    pid = t.member.process.pid
+    held = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.prlimit(pid, resource.RLIMIT_AS, (held // 2, held // 2))
+    t.say(f"it has {held >> 20:,} MB of addresses and gets none beyond half of these: no page more")
+    t.send(1)
+    if wait_for(lambda: t.member.process.poll() is not None or lag(t.group) == 0, PATIENCE_S, 0.2):
+        status = t.member.process.poll()
+        t.notes.append("it had enough" if status is None else f"it ended with status {status}")
+        if status == 0:
+            t.wrong.append("it ended as if all were well")
+    else:
+        t.wrong.append("it neither ended nor went on")
+    if t.member.process.poll() is None:
+        t.member.kill()
+    since = time.monotonic()
+    t.member = t.group.start()
+    t.send(2)
+    t.recovered(since)
+    t.health = "ready again"
+
+
 def poisoned(t: Trial) -> None:
     """A producer fills one partition with what is no request: that one stops, the others go on."""
     t.begin()
@@ -350,7 +424,7 @@ def clock_jumps(t: Trial) -> None:
 
 
 FAULTS: tuple[Fault, ...] = (
-    broker_killed, broker_of_three_killed, topic_truncated, redis_killed, redis_full, redis_slow, redis_flushed,
-    disk_full, disk_read_only, checkpoint_cut, checkpoint_older, checkpoint_of_another_version, stopped_and_continued,
-    terminated, bad_rules, poisoned, clock_jumps,
+    broker_killed, broker_of_three_killed, topic_truncated, redis_killed, redis_full, redis_slow, redis_failed_over,
+    redis_flushed, disk_full, disk_read_only, checkpoint_cut, checkpoint_older, checkpoint_of_another_version,
+    stopped_and_continued, terminated, bad_rules, bad_models, memory_limit, poisoned, clock_jumps,
 )  # fmt: skip

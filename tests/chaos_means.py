@@ -41,8 +41,10 @@ def mounted(place: Path, options: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def slowed(to: int) -> Iterator[tuple[int, list[float]]]:
-    """A port that leads to another, and the delay of what comes back, in seconds, which may be changed."""
+def slowed(to: int | list[int]) -> Iterator[tuple[int, list[float]]]:
+    """A port that leads to another, and the delay of what comes back, in seconds, which may be changed. New connections
+    lead to the first of ``to``, which may be changed as well."""
+    leads = [to] if isinstance(to, int) else to
     port, delay = free_ports(1)[0], [0.0]
     open_sockets: list[socket.socket] = []
 
@@ -60,9 +62,13 @@ def slowed(to: int) -> Iterator[tuple[int, list[float]]]:
         while True:
             try:
                 here, _ = listener.accept()
-                there = socket.create_connection((HOST, to))
             except OSError:
                 return
+            try:
+                there = socket.create_connection((HOST, leads[0]))
+            except OSError:  # nobody is there for now
+                here.close()
+                continue
             open_sockets.extend((here, there))
             threading.Thread(target=pump, args=(here, there, False), daemon=True).start()
             threading.Thread(target=pump, args=(there, here, True), daemon=True).start()
