@@ -4,13 +4,12 @@
 
 Simulated requests with about 1 KB of text go to a topic; one process then only polls and decodes JSON (the
 ceiling), once by kafka-python's own loop over records and once by our kernel in its place; another runs the service
-with every detector on, checkpoints and Redis included. Quarantine is an hour here, and with ``--hours`` a quarter of one
-and epochs are ten minutes, so that the anomaly models, which otherwise learn each six hours what is a day old, score
-within the bench; everything else is as it ships. A million simulated requests take a
-day and a half of event time: at the rates here that is a backlog read a thousand times faster than it came, with a
-campaign step every 5,000 records. ``--hours`` squeezes them into so many, which is nearer to traffic that comes as
-fast as it is read. Prints rates, their ratio, each stage's share, rows scored
-by each detector, memory. Decides nothing.
+with every detector on, checkpoints and Redis included. Quarantine is an hour here, and with ``--hours`` a quarter of
+one and epochs are ten minutes, so that the anomaly models, which otherwise learn each six hours what is a day old,
+score within the bench; everything else is as it ships. A million simulated requests take a day and a half of event
+time: at the rates here that is a backlog read a thousand times faster than it came, with a campaign step every 5,000
+records. ``--hours`` squeezes them into so many, which is nearer to traffic that comes as fast as it is read. Prints
+rates, their ratio, each stage's share, rows scored by each detector, memory. Decides nothing.
 """
 
 from __future__ import annotations
@@ -238,7 +237,8 @@ def main() -> None:
             print(json.dumps(result), flush=True)
             result["ceiling"] = child("ceiling", broker.bootstrap, "library")
             result["ceiling_kernel"] = child("ceiling", broker.bootstrap, "kernel")
-            result["pipeline"] = child("pipeline", broker.bootstrap, redis.url, folder, TOPIC, *["short"] * bool(options.hours))
+            short = ["short"] if options.hours else []
+            result["pipeline"] = child("pipeline", broker.bootstrap, redis.url, folder, TOPIC, *short)
             result["ratio"] = round(result["pipeline"]["per_s"] / result["ceiling"]["per_s"], 3)
             result["ratio_kernel"] = round(result["pipeline"]["per_s"] / result["ceiling_kernel"]["per_s"], 3)
             # What a loaded machine does not move much: the processor time of both, the first poll of the ceiling aside.
