@@ -17,7 +17,7 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,13 @@ from typing import Any
 import servers
 from bench_delay import send
 from made_traffic import Traffic
-from processes import Process
+from processes import Process, wait
 
 from monitor.settings import KafkaSettings
 from monitor.source.kafka_sender import KafkaSender
 
 TOPIC, PARTITIONS = "replicas", 8
+PATIENCE_S = 300.0
 _TICK_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -73,17 +74,6 @@ def peak_mb(member: Process) -> int:
     return int(status.split("VmHWM:")[1].split()[0]) // 1000
 
 
-def until(done: Callable[[], bool], members: Sequence[Process], seconds: float = 300.0) -> float:
-    """Wait; how long it took."""
-    began = time.monotonic()
-    while not done():
-        for member in members:
-            assert member.process.poll() is None, "a member ended"
-        assert time.monotonic() - began < seconds, "it does not get there"
-        time.sleep(0.1)
-    return time.monotonic() - began
-
-
 def measure(many: int, broker: str, url: str, records: int) -> dict[str, Any]:
     group = f"group{many}"
     with tempfile.TemporaryDirectory() as name:
@@ -91,10 +81,11 @@ def measure(many: int, broker: str, url: str, records: int) -> dict[str, Any]:
             members = list(pool.map(lambda i: start(Path(name) / str(i), broker, url, group), range(many)))
         try:
             share = PARTITIONS // many
-            until(lambda: all(m.metric("abusemon_partitions_assigned") == share for m in members), members)
+            shared = lambda: all(m.metric("abusemon_partitions_assigned") == share for m in members)  # noqa: E731
+            wait(shared, members[0], PATIENCE_S)
             began, cpu, first = time.monotonic(), processor_s(members), total(members, "records_consumed_total")
             assert first < 0.8 * records, f"{first:,.0f} of {records:,} were read before all had joined: more --records"
-            until(lambda: total(members, "records_consumed_total") >= records, members)
+            wait(lambda: total(members, "records_consumed_total") >= records, members[0], PATIENCE_S)
             took, cpu = time.monotonic() - began, processor_s(members) - cpu
             timed = total(members, "records_consumed_total") - first
             made: dict[str, Any] = {
@@ -108,7 +99,7 @@ def measure(many: int, broker: str, url: str, records: int) -> dict[str, Any]:
                 before = time.monotonic()
                 assert leaves.end(signal.SIGTERM) == 0
                 gone = time.monotonic() - before
-                until(lambda: total(members, "partitions_assigned") == PARTITIONS, members)
+                wait(lambda: total(members, "partitions_assigned") == PARTITIONS, members[0], PATIENCE_S)
                 made["one_left"] = {
                     "it_took_s": round(gone, 1), "all_held_after_s": round(time.monotonic() - before, 1),
                     "accounts": round(total(members, "accounts_tracked")),
