@@ -24,6 +24,7 @@ from monitor.campaigns.kinds import ATTESTED, EXACT, GROUP_OF
 from monitor.campaigns.links import chosen, followed
 from monitor.campaigns.numbering import Numbers
 from monitor.campaigns.pairs import EVERY, repeated_pairs
+from monitor.campaigns.waist import parted
 from monitor.jit import sealed
 
 F64 = npt.NDArray[np.float64]
@@ -119,7 +120,7 @@ def _holders(ids: I32, account: I32, tenant: I32, rows: I64) -> I64:
 
 
 def components(shared: Shared, tenant: I32, accounts: int, margin_bits: float) -> Components:
-    """Connected components over the significant pairs, and over values that are exact by themselves."""
+    """Connected components over the significant pairs, and over values that are exact by themselves; cut at waists."""
     who, node, pairs, looked_at, threshold = _significant(shared, tenant, margin_bits)
     # An opaque blob that two tenants send back needs no second witness: each was given to one conversation.
     exact = shared.rows_of(EXACT[shared.kind])
@@ -134,7 +135,8 @@ def components(shared: Shared, tenant: I32, accounts: int, margin_bits: float) -
     linked = np.unique(who)
     names, renamed = np.unique(found[linked], return_inverse=True)
     label[linked] = renamed
-    return Components(label, len(names), pairs, looked_at, threshold)
+    label, count = parted(label, len(names), who, node, tenant)
+    return Components(label, count, pairs, looked_at, threshold)
 
 
 def _significant(shared: Shared, tenant: I32, margin_bits: float) -> tuple[I32, I64, int, int, float]:

@@ -15,6 +15,7 @@ from monitor.campaigns.reunite import reunited
 
 COHORT, TEMPLATE, PAYMENT = (CODE[name] for name in ("creation_cohort", "template_opening", "payment"))
 CLOSING, SYSTEM = CODE["template_closing"], CODE["system_prompt"]
+PREFIX, OPERATOR = CODE["egress_prefix"], CODE["egress_asn"]
 PEOPLE, MARGIN = 900, 8.0
 RARER = int(A_GROUP.max()) + 1
 """Templates that hide a commoner one."""
@@ -90,6 +91,24 @@ def test_two_of_three_may_be_one() -> None:
     _, whole = parts(rows + [(a, COHORT, 1_000 + a // 4) for a in range(40, PEOPLE)])
     assert [g[0] for g in whole] == [0, 10]
     assert [len(g) for g in whole] == [14, 7]
+
+
+def test_made_in_one_half_day_behind_one_operator_is_no_conduct() -> None:
+    """As two campaigns of the world of seed 81 were: the graph itself never sees the pair, for rarer addresses."""
+    rows = three([(COHORT, 7, 1), (OPERATOR, 8, 1)], [])
+    rows += [(10 * i + j, PREFIX, 100 * i + k) for i in range(3) for j in range(7) for k in range(3)]
+    groups, whole = parts(rows)
+    assert [len(g) for g in groups] == [7, 7, 7]
+    assert [g.tolist() for g in whole] == [g.tolist() for g in groups]
+
+
+def test_most_of_each_must_hold_the_pair_and_not_either_value() -> None:
+    def rows(of_template: range) -> Rows:
+        days = [(10 * i + j, COHORT, 7) for i in range(3) for j in range(4)]
+        return three([], [*days, *((10 * i + j, TEMPLATE, 8) for i in range(3) for j in of_template)])
+
+    assert len(parts(rows(range(4)))[1]) == 1
+    assert len(parts(rows(range(2, 6)))[1]) == 3
 
 
 def test_nothing_is_left_of_nothing() -> None:
