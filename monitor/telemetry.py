@@ -10,23 +10,19 @@ increment loses that increment to ``rate()``), or bounded by what an operator co
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
-from prometheus_client.core import HistogramMetricFamily
-from prometheus_client.registry import Collector
+from prometheus_client import CollectorRegistry, disable_created_metrics
 
 from .fields import ALERT_KINDS, ALERT_STATES, HYPOTHESES, MODES, OPTIONAL, REJECT_REASONS, SEVERITIES, TIERS
+from .metering import Maker, Shown, Spec, label_values
 
-PREFIX = "abusemon_"
 STAGES = ("poll", "decode", "sketch", "features", "score", "campaigns", "rules", "alerts", "checkpoint", "commit")
 DETECTORS = ("population", "change", "classifier")
 SINKS = ("redis", "kafka", "webhook", "file")
@@ -40,105 +36,9 @@ ANOMALY_KINDS = ("population", "change")
 ANOMALY_STATES = ("warming_up", "ready", "drift")
 ANOMALY_MODELS = ("champion", "challenger", "anchor")
 
-_UNITS = ("seconds", "bytes", "records", "rows", "ratio", "info")
 _STAGE_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
 _DELAY_S = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 900, 3_600, 86_400)
-_SCORE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1)
 _ROWS = (1, 8, 32, 64, 128, 256, 512, 1_024, 4_096)
-
-Shown = Literal["dashboard", "internal"]
-
-
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """What a metric is. ``labels`` maps a label to its closed values, or to what bounds them, in words."""
-
-    name: str
-    kind: Literal["counter", "gauge", "histogram"]
-    help: str
-    unit: str
-    shown: Shown
-    labels: Mapping[str, tuple[str, ...] | str] = field(default_factory=dict)
-
-
-class ScoreHistogram(Collector):
-    """A histogram that takes an array at a time: one pass of numpy, not a call for each score."""
-
-    def __init__(self, name: str, help: str, label: str, values: Iterable[str], buckets: Sequence[float]) -> None:
-        self._name, self._help, self._label = name, help, label
-        self._edges = np.array(buckets, dtype=np.float64)
-        self._lock = threading.Lock()
-        self._counts = {value: np.zeros(len(self._edges) + 1, dtype=np.int64) for value in values}
-        self._sums = dict.fromkeys(self._counts, 0.0)
-
-    def observe(self, value: str, scores: npt.NDArray[np.floating[Any]]) -> int:
-        """Count the scores that are not NaN under one label value; how many those were."""
-        known = scores[~np.isnan(scores)].astype(np.float64, copy=False)
-        counts = np.bincount(np.searchsorted(self._edges, known), minlength=len(self._edges) + 1)
-        with self._lock:
-            self._counts[value] += counts
-            self._sums[value] += float(known.sum())
-        return len(known)
-
-    def collect(self) -> Iterable[HistogramMetricFamily]:
-        """The samples; called by the registry."""
-        family = HistogramMetricFamily(self._name, self._help, labels=[self._label])
-        with self._lock:
-            for value, counts in self._counts.items():
-                running = np.cumsum(counts)
-                edges = [*(str(float(edge)) for edge in self._edges), "+Inf"]
-                rows = [(edge, float(n)) for edge, n in zip(edges, running, strict=True)]
-                family.add_metric([value], rows, self._sums[value])
-        return [family]
-
-
-class _Maker:
-    """Makes metrics on one registry and keeps what each is."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.registry = registry
-        self.specs: list[Spec] = []
-
-    def _spec(
-        self, name: str, kind: Literal["counter", "gauge", "histogram"], help: str, shown: Shown,
-        labels: Mapping[str, tuple[str, ...] | str],
-    ) -> str:  # fmt: skip
-        unit = next((u for u in _UNITS if name.removesuffix("_total").endswith(f"_{u}")), "1")
-        self.specs.append(Spec(PREFIX + name, kind, help, unit, shown, dict(labels)))
-        return PREFIX + name
-
-    def counter(self, name: str, help: str, shown: Shown, **labels: tuple[str, ...] | str) -> Counter:
-        full = self._spec(f"{name}_total", "counter", help, shown, labels)
-        return _children(Counter(full, help, list(labels), registry=self.registry), labels)
-
-    def gauge(self, name: str, help: str, shown: Shown, **labels: tuple[str, ...] | str) -> Gauge:
-        full = self._spec(name, "gauge", help, shown, labels)
-        return _children(Gauge(full, help, list(labels), registry=self.registry), labels)
-
-    def histogram(
-        self, name: str, help: str, shown: Shown, buckets: Sequence[float], **labels: tuple[str, ...] | str
-    ) -> Histogram:
-        full = self._spec(name, "histogram", help, shown, labels)
-        return _children(Histogram(full, help, list(labels), buckets=buckets, registry=self.registry), labels)
-
-    def scores(self, name: str, help: str, shown: Shown, detectors: tuple[str, ...]) -> ScoreHistogram:
-        full = self._spec(name, "histogram", help, shown, {"detector": detectors})
-        made = ScoreHistogram(full, help, "detector", detectors, _SCORE)
-        self.registry.register(made)
-        return made
-
-
-M = TypeVar("M", Counter, Gauge, Histogram)
-
-
-def _children(metric: M, labels: Mapping[str, tuple[str, ...] | str]) -> M:
-    """Make every child of a metric whose labels are all closed."""
-    values = [allowed for allowed in labels.values() if isinstance(allowed, tuple)]
-    if labels and len(values) == len(labels):
-        for combination in itertools.product(*values):
-            metric.labels(*combination)
-    return metric
-
 
 class Telemetry:
     """The metrics, as attributes, on a registry that the caller made (one a process; a fresh one a test).
@@ -150,7 +50,7 @@ class Telemetry:
     def __init__(self, registry: CollectorRegistry, detectors: tuple[str, ...] = DETECTORS) -> None:
         # a second series for each counter, which nothing here reads
         disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus-client leaves it unannotated
-        m = _Maker(registry)
+        m = Maker(registry)
         self.registry = registry
         self._lock = threading.Lock()
         self._detectors = detectors
@@ -354,7 +254,7 @@ class Telemetry:
                 (self.exception_hits, ("rule", "exception")),
                 (self.alerts, ("rule", "severity", "hypothesis", "mode")),
             ):
-                for values in _values(metric, *names):
+                for values in label_values(metric, *names):
                     if values[0] not in now and values[0] not in self._detectors:
                         metric.remove(*values)
             for name, (mode, severity, hypothesis) in now.items():
@@ -384,7 +284,7 @@ class Telemetry:
         for partition in partitions:
             self.rebalances.labels("lost" if lost else "revoked").inc()
             for gauge in (self.lag, self.stalled, self.stopped, self.watermark, self.checkpoint_timestamp):
-                if (str(partition),) in _values(gauge, "partition"):
+                if (str(partition),) in label_values(gauge, "partition"):
                     gauge.remove(str(partition))
 
     def checkpointed(self, seconds: float, written: int, partitions: Iterable[int]) -> None:
@@ -423,7 +323,7 @@ class DrillTelemetry:
     """What a live drill says of itself, on a registry of its own: its pipeline's counts are nobody's to add up."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        m = _Maker(registry)
+        m = Maker(registry)
         self.running = m.gauge("drill_running", "1 in a process of `monitor drill --live`.", "internal")
         self.missed = m.gauge("drill_missed", "1 after a campaign was not found in its time, until one is.", "internal")
         self.rounds = m.counter(
@@ -434,9 +334,3 @@ class DrillTelemetry:
             "drill_found_after_seconds", "Event time that the last campaign took to become HIGH.", "internal"
         )
         self.specs: tuple[Spec, ...] = tuple(m.specs)
-
-
-def _values(metric: Counter | Gauge, *labels: str) -> list[tuple[str, ...]]:
-    """Label values of a metric's children, in the order of its labels."""
-    found = {tuple(sample.labels[name] for name in labels) for family in metric.collect() for sample in family.samples}
-    return sorted(found)

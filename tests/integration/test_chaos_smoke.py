@@ -7,7 +7,8 @@ import random
 import chaos
 import pytest
 from chaos import Trial
-from chaos_faults import FAULTS, checkpoint_cut
+from chaos_faults import FAULTS
+from chaos_stores import checkpoint_cut
 from members import groups, log
 
 pytestmark = [pytest.mark.apache_kafka, pytest.mark.redis7, pytest.mark.slow]

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from tick_events import DAY, T0, Event, frame
 
 from monitor.errors import DependencyDown, MonitorError, SinkBusy
+from monitor.metering import PREFIX
 from monitor.observe import CountedSink, Observer
 from monitor.records import Alert
 from monitor.score import ScoreOptions, Scorer, ScorerStatus
@@ -21,7 +22,7 @@ from monitor.store.redis_checkpoints import RedisCheckpointStore
 from monitor.store.redis_link import RedisOptions
 from monitor.store.redis_links import RedisLinkStore
 from monitor.store.redis_sink import RedisSink
-from monitor.telemetry import PREFIX, Telemetry
+from monitor.telemetry import Telemetry
 from monitor.ticks import TickOptions, TickStage
 
 

@@ -13,7 +13,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 import monitor
 from monitor.fields import OPTIONAL, REJECT_REASONS
-from monitor.telemetry import DETECTORS, PREFIX, STAGES, ScoreHistogram, Telemetry
+from monitor.metering import PREFIX, ScoreHistogram
+from monitor.telemetry import DETECTORS, STAGES, Telemetry
 
 
 @pytest.fixture
