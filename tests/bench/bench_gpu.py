@@ -2,8 +2,8 @@
 
 The model that ships, over drawn sets. Prints whether the whole graph runs on the GPU (it does not start otherwise),
 how far the scores are apart, microseconds a call by its rows on either, from how many rows the GPU is the quicker one
-(what ``score.classifier.gpu_from`` is for), rates by threads, and what IOBinding and TensorFloat-32 do. Without a GPU:
-the CPU alone, and it says so.
+(what ``score.classifier.gpu_from`` is for), rates by threads, and what IOBinding, captured graphs and TensorFloat-32
+do. Without a GPU: the CPU alone, and it says so.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def drawn(n: int, size: int, features: int, seed: int, below: float = 1.0) -> Dr
     rows = np.where(np.isnan(known), manifest.nulls.defaults, known)[of] * rng.lognormal(0.0, 0.1, (n, known.shape[1]))
     rows[rng.random(rows.shape) < 0.1] = np.nan
     events = (golden[of[:, None], which] ^ noise) * mask[:, :, None]
-    return events, mask, np.resize(rows.T, (features, n)).T.astype(np.float32)
+    return events, mask, np.resize(rows.T, (features, n)).T.astype(np.float32, order="C")
 
 
 def model(*providers: str, **changed: Any) -> Classifier:
@@ -97,23 +97,29 @@ def rate(make: Callable[[], Classifier], sets: Drawn, threads: int, least_s: flo
     return done / (time.perf_counter() - began)
 
 
-def raw(tf32: str, sets: Drawn, *, bound: bool) -> tuple[float, Any]:
-    """Seconds a call and the probabilities of a bare session on the GPU, fed as everybody does or by fixed places."""
-    options = [(CUDA, {"use_tf32": tf32})]
+def raw(tf32: str, sets: Drawn, how: str) -> tuple[float, Any]:
+    """Seconds a call and the probabilities of a bare session on the GPU: ``fed`` as everybody does, ``bound`` to fixed
+    places, or a ``graph`` captured over them."""
+    options = [(CUDA, {"use_tf32": tf32, "enable_cuda_graph": "1" if how == "graph" else "0"})]
     session = ort.InferenceSession((packaged_model() / "model.onnx").read_bytes(), providers=options)
     feed = {"events": sets[0], "events_mask": sets[1], "aggregates": np.nan_to_num(sets[2])}
-    if not bound:
+    if how == "fed":
         return per_call(lambda: session.run(None, feed)), session.run(None, feed)[0]
     binding = session.io_binding()
     held = {name: ort.OrtValue.ortvalue_from_numpy(value, "cuda", 0) for name, value in feed.items()}
     for name, value in held.items():
         binding.bind_ortvalue_input(name, value)
     binding.bind_output("probability", "cuda")
+    eager, graph = ort.RunOptions(), ort.RunOptions()
+    eager.add_run_config_entry("gpu_graph_id", "-1")
+    graph.add_run_config_entry("gpu_graph_id", "1")
+    session.run_with_iobinding(binding, eager)
+    binding.bind_ortvalue_output("probability", binding.get_outputs()[0])
 
     def call() -> Any:
         for name, value in held.items():
             value.update_inplace(feed[name])
-        session.run_with_iobinding(binding)
+        session.run_with_iobinding(binding, graph if how == "graph" else eager)
         return binding.copy_outputs_to_cpu()[0]
 
     return per_call(call), call()
@@ -150,11 +156,14 @@ def main() -> None:
         for name, sets in (("sets of 32", many), ("pools of 128", pools)):
             apart = np.abs(scores(gpu, sets) - scores(cpu, sets))
             print(f"{name}: {len(sets[0]):,} scored on both, at most {np.nanmax(apart):.2e} apart")
-        part = tuple(x[:16_384] for x in many)
-        base, plain = raw("0", part, bound=False)
-        held, _ = raw("0", part, bound=True)
-        quick, rough = raw("1", part, bound=True)
-        print(f"16,384 sets: as everybody feeds {1e3 * base:.2f} ms, at fixed places {1e3 * held:.2f} ms")
+        for n in (16, 64, 1_024, 16_384):
+            part = tuple(x[:n] for x in many)
+            (base, plain), (held, _), (replayed, same) = (raw("0", part, how) for how in ("fed", "bound", "graph"))
+            print(
+                f"{n:,} sets: as everybody feeds {1e3 * base:.2f} ms, at fixed places {1e3 * held:.2f}, by a captured "
+                f"graph {1e3 * replayed:.2f}, and scores {np.abs(plain - same).max():.1e} apart"
+            )
+        quick, rough = raw("1", part, "bound")
         print(f"  with TensorFloat-32 {1e3 * quick:.2f} ms, and scores {np.abs(plain - rough).max():.1e} apart")
     print(f"{'rows a call':>12} {'CPU us':>10} {'GPU us':>10} {'CPU / GPU':>10}")
     quicker: list[bool] = []

@@ -1,4 +1,4 @@
-"""The classifier over sets of requests: rows and pools, refusals, batches, fixed places in memory, and what ships."""
+"""The classifier over sets of requests: rows and pools, refusals, batches, and what ships."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from monitor.records import REQUEST_SET
 from monitor.score import CLASSIFIER_COLUMNS, ClassifierOptions, packaged_model
 from monitor.score.classifier import Classifier
 from monitor.score.manifest import Manifest, features_hash
-from monitor.score.runtime import CPU_BATCH, Runner
+from monitor.score.runtime import CPU_BATCH
 from monitor.settings import PACKAGED, Settings
 from monitor.vectors import POOL_SIZE, SET_SIZE, VectorLayout
 from monitor.wiring import VECTORS, score_options
@@ -136,36 +136,7 @@ def test_a_catalogue_that_grew_leaves_a_model_fit() -> None:
     assert features_hash(names, ACCOUNT_FEATURES) != features_hash((names[0],), ACCOUNT_FEATURES)
 
 
-# batches and places in memory
-
-
-class _Session:
-    """A session that says it runs on a GPU; what it computes is the real one's."""
-
-    def __init__(self, real: Any):
-        self.real = real
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.real, name)
-
-    def get_providers(self) -> list[str]:
-        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
-
-
-def test_fixed_places_in_memory_give_the_same_batches(tmp_path: Path) -> None:
-    """IOBinding as on a GPU, in the CPU's memory: many batches through the same places, a last one that is not full."""
-    model = served(set_models.write(tmp_path), buckets=(4, 16, 256))
-    assert model._active is not None
-    plain = model._active.runner
-    bound = Runner(_Session(plain.session), None, (4, 16, 256))
-    assert bound._large.device == "cuda"
-    bound._large.device = "cpu"
-    drawn = set_models.drawn(300)
-    for n in (1, 4, 5, 16, 37, 300, 3):
-        part = {"ev": drawn[0][:n], "there": drawn[1][:n], "agg": np.nan_to_num(drawn[2][:n])}
-        pad = {"ev": np.zeros(1, np.uint8), "there": np.zeros(1, np.uint8), "agg": np.zeros(2, np.float32)}
-        assert np.array_equal(bound.run(part, pad)["p"], plain.run(part, pad)["p"])
-    assert set(bound._large.bound) == {4, 16, 256}
+# batches
 
 
 def test_a_cpu_takes_no_batch_beyond_its_cache(tmp_path: Path) -> None:

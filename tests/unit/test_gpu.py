@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +14,15 @@ import polars as pl
 import pytest
 import set_models
 from campaign_world import FIRST, STEP_MS, Act, blob
+from onnx import TensorProto, helper, numpy_helper
 
 from monitor.archive import Archive, Reads
+from monitor.errors import BadInput
 from monitor.features.catalogue import ACCOUNT_FEATURES
 from monitor.records import REQUEST_SET
 from monitor.rescoring import rescore
 from monitor.score import CLASSIFIER_COLUMNS, Classifier, ClassifierOptions, packaged_model
+from monitor.score.runtime import GRAPH_ROWS, Runner, open_model
 from monitor.vectors import POOL_SIZE, SET_SIZE
 from monitor.wiring import VECTORS
 
@@ -60,6 +66,114 @@ def test_the_whole_graph_is_on_the_gpu() -> None:
     assert status.providers[0] == "CUDAExecutionProvider"
     assert status.fallback is None
     assert status.inactive is None
+
+
+def runner_of(of: Classifier, size: int = SET_SIZE) -> Runner:
+    assert of._active is not None
+    assert of._active.pool is not None
+    return of._active.runner if size == SET_SIZE else of._active.pool
+
+
+@pytest.mark.parametrize("size", [SET_SIZE, POOL_SIZE])
+def test_a_captured_graph_reads_what_it_is_given(size: int) -> None:
+    """Others each time, by turns in each of its sizes."""
+    gpu, cpu = model("cuda", require_gpu=True), model("cpu")
+    for turn in range(4):
+        for n in (8, 64, 1_024, 5, 256, 60, 4_096, 200, 16_384):
+            if size * n > SET_SIZE * 4_096 and (turn, size) != (3, SET_SIZE):
+                continue
+            sets = drawn(n, size, seed=100_000 * turn + n)
+            assert np.abs(scores(gpu, *sets) - scores(cpu, *sets)).max() <= 1e-4, (turn, n)
+    runner = runner_of(gpu, size)
+    assert runner.graphs
+    assert set(runner._large.bound) >= {8, 64, 256, 1_024}
+    assert all(bound.captured == (n <= GRAPH_ROWS) for n, bound in runner._large.bound.items())
+    assert gpu.status().failures == 0
+
+
+def test_threads_capture_and_run_at_once() -> None:
+    """Each a model of its own, as rescoring does: what one of them runs or opens must not spoil another's capture."""
+    cpu, sizes = model("cpu"), (5, 64, 300, 1_024)
+    asked = [[drawn(n, SET_SIZE, seed=10_000 * thread + n) for n in sizes] for thread in range(6)]
+    wanted = [[scores(cpu, *sets) for sets in each] for each in asked]
+
+    def work(thread: int) -> tuple[float, int, bool]:
+        apart, failures, graphs = [], 0, True
+        for _ in range(4):
+            of = model("cuda", require_gpu=True)
+            for _ in range(8):
+                for sets, said in zip(asked[thread], wanted[thread], strict=True):
+                    apart.append(np.abs(scores(of, *sets) - said).max())
+            failures, graphs = failures + of.status().failures, graphs and runner_of(of).graphs
+        return float(max(apart)), failures, graphs
+
+    with ThreadPoolExecutor(6) as pool:
+        for apart, failures, graphs in pool.map(work, range(6)):
+            assert apart <= 1e-4
+            assert failures == 0
+            assert graphs
+
+
+def test_another_thread_captures_its_own() -> None:
+    gpu, cpu, sets = model("cuda", require_gpu=True), model("cpu"), drawn(64, SET_SIZE)
+    scores(gpu, *drawn(64, SET_SIZE, seed=2))
+    with ThreadPoolExecutor(1) as pool:
+        assert np.abs(pool.submit(scores, gpu, *sets).result() - scores(cpu, *sets)).max() <= 1e-4
+    assert np.abs(scores(gpu, *sets) - scores(cpu, *sets)).max() <= 1e-4
+    assert runner_of(gpu).graphs
+
+
+def uncaptured(kind: str) -> bytes:
+    """A model of four numbers a row that cannot be captured: control flow, a node that only a CPU has, or one that
+    waits for what the GPU counted."""
+    rng, node = np.random.default_rng(1), helper.make_node
+    values = {"W": rng.normal(0, 1, (4, 2)), "V": rng.normal(0, 1, (4, 2)), "zero": 0.0, "little": 0.01}
+    constants = [numpy_helper.from_array(np.array(value, np.float32), name) for name, value in values.items()]
+    said = helper.make_tensor_value_info("p", TensorProto.FLOAT, ["B", 2])
+    branches = [
+        helper.make_graph(
+            [node("MatMul", ["x", by], [f"z{by}"]), node("Sigmoid", [f"z{by}"], [f"p{by}"])],
+            by, [], [helper.make_tensor_value_info(f"p{by}", TensorProto.FLOAT, ["B", 2])],
+        )
+        for by in "WV"
+    ]  # fmt: skip
+    product, end = node("MatMul", ["x", "W"], ["a"]), node("Sigmoid", ["z"], ["p"])
+    nodes = {
+        "control flow": [
+            node("ReduceSum", ["x"], ["sum"], keepdims=0), node("Greater", ["sum", "zero"], ["c"]),
+            node("If", ["c"], ["p"], then_branch=branches[0], else_branch=branches[1]),
+        ],
+        "on the CPU": [product, node("Atan", ["a"], ["z"]), end],
+        "waits": [
+            product, node("Relu", ["x"], ["some"]), node("NonZero", ["some"], ["at"]),
+            node("Cast", ["at"], ["where"], to=TensorProto.FLOAT), node("ReduceSum", ["where"], ["s"], keepdims=0),
+            node("Mul", ["s", "little"], ["t"]), node("Add", ["a", "t"], ["z"]), end,
+        ],
+    }[kind]  # fmt: skip
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["B", 4])
+    made = helper.make_graph(nodes, "uncaptured", [given], [said], constants)
+    opset = [helper.make_opsetid("", 18)]
+    return bytes(helper.make_model(made, opset_imports=opset, ir_version=10).SerializeToString())
+
+
+@pytest.mark.parametrize("kind", ["control flow", "on the CPU", "waits"])
+def test_a_model_that_cannot_be_captured_serves_all_the_same(kind: str) -> None:
+    options = ClassifierOptions(providers=("cuda", "cpu"), buckets=(8, 16), gpu_from=1)
+    gpu = open_model(uncaptured(kind), kind, options)
+    cpu = open_model(uncaptured(kind), kind, replace(options, providers=("cpu",)))
+    pad: Mapping[str, Any] = {"x": np.zeros(4, np.float32)}
+    for seed in range(12):
+        rows = np.random.default_rng(seed).normal(0, 1, (8 + 8 * (seed % 2), 4)).astype(np.float32)
+        assert np.abs(gpu.run({"x": rows}, pad)["p"] - cpu.run({"x": rows}, pad)["p"]).max() <= 1e-4, seed
+    assert gpu.session.get_providers()[0] == "CUDAExecutionProvider"
+    assert not gpu.graphs
+    assert {provider for provider, _, _ in gpu.timings} == {"cuda"}
+
+
+def test_a_required_gpu_runs_every_node() -> None:
+    """Without capture as with it."""
+    with pytest.raises(BadInput, match="ONNX Runtime refuses it"):
+        open_model(uncaptured("on the CPU"), "m", ClassifierOptions(providers=("cuda", "cpu"), require_gpu=True))
 
 
 def test_a_few_rows_go_to_the_cpu_and_many_to_the_gpu() -> None:
