@@ -4,12 +4,13 @@
 that the campaign's accounts share, and own conduct like the campaign's (requests in its templates, requests that
 harvest, items of a corpus that the campaign splits, a client or network taken up lately, a replayed blob). What the
 client chooses makes nobody core: whoever copies an honest account's system prompt and address drags it into the graph,
-not into the core.
+not into the core. Who was core stays it while he sends too little to tell, since silence (he may have been blocked) is
+no innocence: of 454 members of a world with public prompts 272 were core at the end of three days, with it 357.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import itemgetter
@@ -21,7 +22,7 @@ import polars as pl
 
 from monitor.campaigns import shapes
 from monitor.campaigns.evidence import Witnesses
-from monitor.campaigns.features import Rates
+from monitor.campaigns.features import Rates, Ratios
 from monitor.campaigns.kinds import CODE, COHORT_MS, GROUPS, KINDS
 from monitor.campaigns.population import Population
 
@@ -43,6 +44,8 @@ MOST = 0.5
 ALIKE = 0.25
 """Share of the campaign's own rate that a member must reach to count as doing the same."""
 _TIERS = ("core", "likely", "peripheral")
+FAMILIES = ("linkage", "replay", "content", "template", "history", "timing", "shape", "corpus")
+"""Families that may hold of a member alone. Checkpoints have bits in this order: new ones come behind."""
 
 
 class MemberOf(NamedTuple):
@@ -71,17 +74,18 @@ class Findings:
 def findings(
     ids: Sequence[str], groups: Sequence[npt.NDArray[np.int64]], witness: Witnesses, rows: pl.DataFrame,
     people: Population, own: Rates, together: Sequence[set[int]], sweeping: Sequence[Collection[int]],
-    corpora: Sequence[dict[str, object] | None],
+    corpora: Sequence[dict[str, object] | None], cores: Sequence[Mapping[int, int]],
 ) -> dict[str, Findings]:  # fmt: skip
     """Findings of each candidate, by id. ``together``, ``sweeping``: rows of those that met in a tick, or whose tenant
-    asks its part of a corpus; ``corpora``: what is said of the corpus."""
+    asks its part of a corpus; ``corpora``: what is said of the corpus; ``cores``: rows that were core until now, with
+    the families that held of them (:func:`code_of`)."""
     parts = witness.members.partition_by("group", as_dict=True)
     values = witness.values.partition_by("group", as_dict=True)
     out = {}
     for number, (campaign, group) in enumerate(zip(ids, groups, strict=True)):
         row = rows.row(number, named=True)
         out[campaign] = Findings(
-            members=_members(parts[(number,)], row, people, own, together[number], sweeping[number]),
+            members=_members(parts[(number,)], row, people, own, together[number], sweeping[number], cores[number]),
             links=_links(values.get((number,)), people),
             exposure=_exposure(group, people), exemplars=_exemplars(group, people),
             start_ms=int(people.first_ms[group].min()), history=(), corpus=corpora[number],
@@ -91,7 +95,7 @@ def findings(
 
 def _members(
     part: pl.DataFrame, row: dict[str, float | None], people: Population, own: Rates, together: set[int],
-    sweeping: Collection[int],
+    sweeping: Collection[int], before: Mapping[int, int],
 ) -> tuple[MemberOf, ...]:  # fmt: skip
     account = part["account"].to_numpy()
     attested = part["attested_bits"].to_numpy() > 0
@@ -110,33 +114,48 @@ def _members(
     timed = np.isin(account, list(together)) & ((row["sync_ratio"] or 0.0) >= TOGETHER)
     sweeps = np.isin(account, list(sweeping))
     twice = np.array([part[g].to_numpy() > 0 for g in _ATTESTED_GROUPS]).sum(axis=0) >= 2
-    alike = _works_alike(own, at, row, twice) | _asks_nobody(own, at, row, twice, tenant)
+    kept = np.array([before.get(a, 0) for a in at.tolist()], np.int64)
+    alike = _works_alike(own, at, row, twice) | _asks_nobody(own, at, row, twice, tenant, kept & code_of(["shape"]) > 0)
     conduct = {
         "content": content, "template": template, "history": lately, "timing": timed, "shape": alike, "corpus": sweeps,
     }  # fmt: skip
     core = attested & np.any(list(conduct.values()), axis=0) | replay
+    holds = {"linkage": attested, "replay": replay, **conduct}
+    code = (np.array([holds[name] for name in FAMILIES]) << np.arange(len(FAMILIES))[:, None]).sum(axis=0)
+    sent = texts if row["harvest_share"] is not None else own.now.of("requests", at)
+    silent = _summed(sent, tenant) < LEAST_PROMPTS
+    stays = ~core & attested & silent & (kept > 0)
+    core, code = core | stays, np.where(stays, code | kept, code)
     tier = np.where(core, 0, np.where(attested & (linked >= 2), 1, 2))
     bits = part["link_bits"].to_numpy()
     strongest = max(float(np.median(bits)), 1e-9)
-    holds = {"linkage": attested, "replay": replay, **conduct}
-    held = np.array(list(holds.values()))
+    held = code >> np.arange(len(FAMILIES))[:, None] & 1
     reasons = np.minimum(bits / strongest, 2.0) + held.sum(axis=0) - 1.0
     # a power of arrays may differ in its last bit from one processor to the next
     sureness = np.clip([round(1.0 - 0.5**each, 4) for each in reasons.tolist()], 0.05, 0.99)
     # made once for those who hold alike: a list for each of 16,000 members was a third of a step
-    code = (held << np.arange(len(held))[:, None]).sum(axis=0)
-    families = {c: tuple(name for i, name in enumerate(holds) if c >> i & 1) for c in np.unique(code).tolist()}
+    families = {c: tuple(name for i, name in enumerate(FAMILIES) if c >> i & 1) for c in np.unique(code).tolist()}
     columns = [_TIERS[t] for t in tier.tolist()], sureness.tolist(), [families[c] for c in code.tolist()]
     made = map(MemberOf, [people.names[a] for a in account.tolist()], *columns)
     return tuple(sorted(made, key=itemgetter(0)))
+
+
+def code_of(families: Collection[str]) -> int:
+    """Families of a member as bits, in the order of ``FAMILIES``."""
+    return sum(1 << i for i, name in enumerate(FAMILIES) if name in families)
 
 
 def _of_tenant(
     part: npt.NDArray[np.float64], whole: npt.NDArray[np.float64], tenant: npt.NDArray[np.int32]
 ) -> npt.NDArray[np.float64]:
     """``part`` over ``whole``, each added up over the accounts of one tenant."""
+    return np.asarray(_summed(part, tenant) / np.maximum(_summed(whole, tenant), 1.0))
+
+
+def _summed(values: npt.NDArray[np.float64], tenant: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
+    """Added up over the accounts of one tenant, for each of them."""
     _, number = np.unique(tenant, return_inverse=True)
-    return np.asarray((np.bincount(number, part) / np.maximum(np.bincount(number, whole), 1.0))[number])
+    return np.asarray(np.bincount(number, values)[number])
 
 
 def _works_alike(
@@ -167,13 +186,14 @@ def _works_alike(
 
 def _asks_nobody(
     own: Rates, at: npt.NDArray[np.int64], row: dict[str, float | None], twice: npt.NDArray[np.bool_],
-    tenant: npt.NDArray[np.int32],
+    tenant: npt.NDArray[np.int32], were: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.bool_]:
     """Whether accounts of a campaign in which nobody asks as people do ask no more than it does.
 
     Where each prompt is another one and none asks for reasoning, that is the conduct which is left. It takes enough of
     a tenant's prompts to tell (of eight that a person wrote three ask something), and two facts that you attest
-    (``twice``) or prompts that have the shape of instructions.
+    (``twice``) or prompts that have the shape of instructions. Of those who ``were`` found so all that is known counts:
+    of ten prompts that instruct three ask something once in five times.
     """
     none = np.zeros(len(at), np.bool_)
     alike = max(row["uniformity_quantile"] or 0.0, row["shape_quantile"] or 0.0)
@@ -182,15 +202,20 @@ def _asks_nobody(
     question, human = row["question_share"], row["human_share"]
     if question is None or human is None or question > ASKS or human > ASKS:
         return none
-    texts = own.now.of("texts", at)
     _, number = np.unique(tenant, return_inverse=True)
-    told = np.bincount(number, texts)[number] >= LEAST_PROMPTS
-    shares = [_of_tenant(np.nan_to_num(own.now.of(c, at)) * texts, texts, tenant) for c in ("question", "human")]
-    plain = told & (shares[0] <= ASKS) & (shares[1] <= ASKS)
     own_shape = own.shape(at)
     shape = np.zeros((number.max() + 1, own_shape.shape[1]), np.int64)
     np.add.at(shape, number, own_shape)
-    return np.asarray(plain & (twice | (shapes.alone(shape)[number] >= INSTRUCTS)))
+    instructs = shapes.alone(shape)[number] >= INSTRUCTS
+    plain = _plain(own.now, at, tenant) & (twice | instructs)
+    return np.asarray(plain | were & _plain(Ratios([*own.today.parts, *own.before.parts]), at, tenant))
+
+
+def _plain(sums: Ratios, at: npt.NDArray[np.int64], tenant: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+    """Whether tenants sent enough prompts to tell, of which few ask or speak of a person."""
+    texts = sums.of("texts", at)
+    shares = [_of_tenant(np.nan_to_num(sums.of(c, at)) * texts, texts, tenant) for c in ("question", "human")]
+    return np.asarray((_summed(texts, tenant) >= LEAST_PROMPTS) & (shares[0] <= ASKS) & (shares[1] <= ASKS))
 
 
 def _does(rate: npt.NDArray[np.float64], texts: npt.NDArray[np.float64], pooled: float | None) -> npt.NDArray[np.bool_]:

@@ -33,6 +33,12 @@ class Campaign(msgspec.Struct):
     """Rows of accounts that were active in one tick with two others."""
     core: list[int] = []
     """Rows of accounts that were core when last judged."""
+    core_families: list[int] = []
+    """What held of each of these (``members.code_of``)."""
+
+    def cores(self) -> dict[int, int]:
+        """Core rows, with what held of each."""
+        return dict(zip(self.core, self.core_families, strict=False))
 
 
 class Registry:
@@ -44,6 +50,7 @@ class Registry:
     def update(self, groups: Sequence[I64], names: Sequence[str], step: int) -> list[tuple[str, str]]:
         """Give each group of account rows its campaign; returns merges (id that ends, id that goes on)."""
         owner: dict[int, str] = {a: c.id for c in self.campaigns.values() for a in c.accounts}
+        core = {a: code for c in self.campaigns.values() for a, code in c.cores().items()}
         claims: list[tuple[int, int, str, int]] = []
         for number, group in enumerate(groups):
             counts: dict[str, int] = {}
@@ -70,6 +77,9 @@ class Registry:
             else:
                 kept = Campaign(_id(step, min(names[a] for a in group.tolist())), step, [])
             kept.accounts = group.tolist()
+            # whoever was core stays so in the campaign to which he belongs now, whatever became of the other
+            kept.core = sorted(core.keys() & {*kept.accounts})
+            kept.core_families = [core[a] for a in kept.core]
             living[kept.id] = kept
         self.campaigns = {c: living[c] for c in sorted(living, key=lambda c: (living[c].founded, c))}
         return merges

@@ -23,7 +23,7 @@ from monitor.campaigns.evidence import Witnesses, witnesses
 from monitor.campaigns.features import NAMES_OF_STATISTICS, Rates, population_spread, rates, statistics
 from monitor.campaigns.graph import Shared, components, shared_values
 from monitor.campaigns.kinds import CODE
-from monitor.campaigns.members import Findings, findings
+from monitor.campaigns.members import Findings, code_of, findings
 from monitor.campaigns.options import CampaignOptions, Facts, KnownCorpus, NoFacts
 from monitor.campaigns.population import Population
 from monitor.campaigns.registry import Campaign, Registry
@@ -238,11 +238,12 @@ class CampaignStage:
         rows = rows.with_columns(columns_of(asked))
         held = findings(
             ids, members, witness, rows, people, own, [set(c.together) for c in chosen], [a.members for a in asked],
-            [reading(a, self.corpora) for a in asked],
+            [reading(a, self.corpora) for a in asked], [c.cores() for c in chosen],
         )  # fmt: skip
         for campaign in chosen:
-            core = [m.account for m in held[campaign.id].members if m.tier == "core"]
-            campaign.core = sorted(people.row_of(name) for name in core)
+            core = {people.row_of(m.account): m.families for m in held[campaign.id].members if m.tier == "core"}
+            campaign.core = sorted(core)
+            campaign.core_families = [code_of(core[row]) for row in campaign.core]
             self.registry.note(campaign.id, step, len(core))
             held[campaign.id] = replace(held[campaign.id], history=tuple(campaign.history))
         rows = rows.with_columns(

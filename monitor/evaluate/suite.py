@@ -29,7 +29,18 @@ from .inputs import read_alerts, read_log, read_truth
 from .mmd_table import MmdRow
 from .score import CampaignScore, Evaluation, evaluate
 from .semireal import Sources, mmd_rows
-from .sizes import PAIR_ACCOUNTS, PAIRS, SIDES, SUITES, Size, batch_cast, mix_variant, pair_cast, size_variant
+from .sizes import (
+    PAIR_ACCOUNTS,
+    PAIRS,
+    SIDES,
+    SUITES,
+    Size,
+    batch_cast,
+    composed_cast,
+    mix_variant,
+    pair_cast,
+    size_variant,
+)
 
 Backtest = Callable[[Path, Path, Path], Mapping[str, Any]]
 """(log, context, alerts to write) to the summary of contract 3; picklable where more than one process runs."""
@@ -144,7 +155,7 @@ def _cast(job: Job) -> list[str | Scenario]:
         return [size_variant(int(job.variant.split()[1]))]
     if job.variant.startswith("batch "):
         return batch_cast(int(job.variant.split()[1]))
-    return list(job.size.scenarios)
+    return composed_cast(job.size)
 
 
 def _asked(job: Job) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from monitor.campaigns.features import Rates, Ratios
 from monitor.campaigns.members import _asks_nobody, _works_alike
-from monitor.campaigns.sums import SHAPE
+from monitor.campaigns.sums import PLACE, SHAPE
 
 ROW: dict[str, float | None] = {
     "harvest_share": None, "uniformity_quantile": 0.95, "at_cap_quantile": 0.95, "at_cap_share": 0.24,
@@ -29,8 +29,8 @@ class _Told:
 
 
 def told(known: dict[str, npt.NDArray[np.float64]], shape: npt.NDArray[np.int64]) -> Rates:
-    now = cast(Ratios, _Told(known))
-    return Rates(now, now, now, {}, shape.__getitem__)
+    now, none = cast(Ratios, _Told(known)), Ratios([np.zeros((len(shape), len(PLACE)), np.int32)])
+    return Rates(now, none, none, {}, shape.__getitem__)
 
 
 def alike(row: dict[str, float | None], twice: bool, **rate: float) -> bool:
@@ -88,7 +88,8 @@ def asks_as_little(
     now = {"texts": np.full(n, 12.0), "question": np.full(n, asks), "human": np.zeros(n)}
     shape = np.array([[a.get(name, 0) for name in SHAPE] for a in accounts])
     whose = np.arange(n, dtype=np.int32) // tenant
-    return _asks_nobody(told(now, shape), np.arange(n), row, np.full(n, twice), whose).tolist()
+    never = np.zeros(n, np.bool_)
+    return _asks_nobody(told(now, shape), np.arange(n), row, np.full(n, twice), whose, never).tolist()
 
 
 def test_one_attested_fact_takes_instructions_of_ones_own() -> None:
@@ -115,3 +116,15 @@ def test_the_campaign_must_be_one_that_asks_nobody() -> None:
         assert asks_as_little({**NOBODY_ASKS, **change}, INSTRUCTIONS, twice=True) == [False]
     alike_only = {**NOBODY_ASKS, "shape_quantile": None, "uniformity_quantile": 0.95}
     assert asks_as_little(alike_only, INSTRUCTIONS) == [True]
+
+
+def test_of_those_who_were_found_so_all_counts_that_is_known() -> None:
+    """Three of ten new prompts ask; of the forty before that none did, or as many."""
+    for before, stays in ((0, True), (12, False)):
+        now, past = (np.zeros((2, len(PLACE)), np.int32) for _ in range(2))
+        now[:, PLACE["n_text"]], now[:, PLACE["question"]] = 10, 3
+        past[:, PLACE["n_text"]], past[:, PLACE["question"]] = 40, before
+        own = Rates(Ratios([now]), Ratios([now]), Ratios([past]), {}, np.zeros((2, len(SHAPE)), np.int64).__getitem__)
+        were, nobody = np.array([True, False]), np.zeros(2, np.bool_)
+        whose = np.arange(2, dtype=np.int32)
+        assert _asks_nobody(own, np.arange(2), NOBODY_ASKS, nobody, whose, were).tolist() == [stays, False]

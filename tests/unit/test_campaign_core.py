@@ -1,0 +1,113 @@
+"""Whoever was core stays it while he is silent, wherever his campaign goes, until he shows another self."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from campaign_world import FIRST, Act, blob, campaign, people
+
+from monitor.campaigns import CampaignStage
+from monitor.campaigns.members import FAMILIES, code_of
+from monitor.campaigns.registry import Registry
+from monitor.campaigns.stage import Candidates
+
+DAYS_LATER = 3 * 144
+"""Steps until what an account did is no longer of today or yesterday."""
+
+
+def harvesters(count: int, **change: object) -> list[Act]:
+    """A campaign without a template of its own: what they do is to ask for reasoning."""
+    acts = campaign(count, **change)
+    for act in acts:
+        del act.links["template_opening"]
+    return acts
+
+
+def core(found: Candidates | None) -> dict[str, tuple[str, ...]]:
+    assert found is not None
+    return {m.account: m.families for f in found.findings.values() for m in f.members if m.tier == "core"}
+
+
+def days_later(stage: CampaignStage, acts: list[Act]) -> Candidates | None:
+    """Everybody else goes on, and so do ``acts``, three days after what came before."""
+    stage.step(FIRST + DAYS_LATER - 1, [blob(DAYS_LATER - 1, people(400))])
+    return stage.step(FIRST + DAYS_LATER, [blob(DAYS_LATER, people(400) + acts)])
+
+
+def begun() -> tuple[CampaignStage, list[Act]]:
+    stage, acts = CampaignStage(), harvesters(12)
+    assert core(stage.step(FIRST, [blob(0, people(400) + acts)])).keys() == {a.account for a in acts}
+    return stage, acts
+
+
+def test_silence_is_no_innocence() -> None:
+    stage, acts = begun()
+    later = core(days_later(stage, acts[:5]))
+    assert later.keys() == {a.account for a in acts}
+    assert later[acts[11].account] == ("linkage", "content"), "as it was when he was last heard of"
+
+
+def test_a_few_other_prompts_are_no_other_self_and_many_are() -> None:
+    stage, acts = begun()
+    changed = harvesters(12, sums={"question": 2, "n_human": 3})
+    changed[10].requests, changed[11].requests = 7, 8
+    later = core(days_later(stage, [*acts[:5], *changed[10:]]))
+    assert acts[10].account in later
+    assert acts[11].account not in later
+
+
+def test_without_text_requests_tell() -> None:
+    """Tools in most of the requests are what they are known by; none in eight of them is another way to work."""
+    habits = {"n_tools": 5, "n_cap": 3, "n_cap_known": 6, "n_text": 0}
+    ordinary = people(400)
+    for i, act in enumerate(ordinary):  # none works as another does
+        act.requests = 6
+        act.sums = {"n_text": 0, "n_cap_known": 6, "n_follow": i % 5, "n_stream_known": 6, "n_stream": i % 7,
+                    "n_json": i % 4, "log_in": i * 37 % 300, "log_out": i * 53 % 300}  # fmt: skip
+    stage, acts = CampaignStage(), harvesters(12, requests=6, sums=habits)
+    assert core(stage.step(FIRST, [blob(0, ordinary + acts)])).keys() == {a.account for a in acts}
+    other = [harvesters(12, requests=n, sums={"n_text": 0, "n_cap_known": n})[i] for i, n in ((10, 7), (11, 8))]
+    stage.step(FIRST + DAYS_LATER - 1, [blob(DAYS_LATER - 1, ordinary)])
+    later = core(stage.step(FIRST + DAYS_LATER, [blob(DAYS_LATER, ordinary + acts[:8] + other)]))
+    assert acts[9].account in later
+    assert acts[10].account in later
+    assert acts[11].account not in later
+
+
+def test_a_restart_knows_who_was_core() -> None:
+    stage, acts = begun()
+    copy = CampaignStage()
+    copy.load(stage.dump())
+    one, other = days_later(stage, acts[:5]), days_later(copy, acts[:5])
+    assert core(one) == core(other)
+    assert len(core(one)) == 12
+
+
+def test_core_members_stay_so_in_whatever_their_campaign_becomes() -> None:
+    registry, names = Registry(), [f"a{i}" for i in range(12)]
+    registry.update([np.arange(0, 4), np.arange(4, 12)], names, 1)
+    one, other = registry.campaigns.values()
+    one.core, one.core_families = [1, 3], [5, 6]
+    other.core, other.core_families = [8, 10], [7, 9]
+    registry.update([np.arange(0, 12)], names, 2)
+    (whole,) = registry.campaigns.values()
+    assert whole.cores() == {1: 5, 3: 6, 8: 7, 10: 9}
+    registry.update([np.arange(0, 9), np.arange(9, 12)], names, 3)
+    assert [c.cores() for c in registry.campaigns.values()] == [{1: 5, 3: 6, 8: 7}, {10: 9}]
+    registry.update([np.arange(0, 3)], names, 4)
+    assert [c.cores() for c in registry.campaigns.values()] == [{1: 5}], "whoever has left is nobody's"
+
+
+def test_a_checkpoint_from_before_has_cores_without_what_held_of_them() -> None:
+    registry = Registry()
+    registry.update([np.arange(0, 4)], [f"a{i}" for i in range(4)], 1)
+    (campaign,) = registry.campaigns.values()
+    campaign.core = [1, 3]
+    assert campaign.cores() == {}
+
+
+@pytest.mark.parametrize("families", [(), ("linkage",), ("linkage", "content", "corpus"), FAMILIES])
+def test_families_are_bits_in_an_order_that_stays(families: tuple[str, ...]) -> None:
+    code = code_of(families)
+    assert tuple(name for i, name in enumerate(FAMILIES) if code >> i & 1) == families
+    assert FAMILIES[:8] == ("linkage", "replay", "content", "template", "history", "timing", "shape", "corpus")
