@@ -21,6 +21,7 @@ from .mmd_table import SHARES
 from .score import DELAYS_H, CampaignScore, Evaluation, LoneScore, Rate, rate
 from .semireal import PREFIX
 from .sizes import PAIRS, SIDES
+from .spread import CONFUSION, WORST, confusion_rows, worst_rows
 from .suite import Named, SuiteReport
 
 _DETECTORS = ("run", "found", "hypotheses right", "missed", "leaked", "false HIGH campaigns",
@@ -250,6 +251,8 @@ def sections(suite: SuiteReport) -> list[tuple[str, Sequence[str], list[list[str
         ("Detectors on the same logs", _DETECTORS, detector_rows(suite)),
         ("False alarms", _FALSE, false_rows(suite)),
         ("Scenarios", _SCENARIOS, scenario_rows(suite)),
+        ("The worst seed of each scenario", WORST, worst_rows(suite)),
+        ("Hypotheses: what campaigns are and what they are called", CONFUSION, confusion_rows(suite)),
         ("Benign look-alikes", _LOOK_ALIKES, confounder_rows(suite)),
         ("Single abusive accounts", _LONE, lone_rows(suite)),
         ("Attacks on the detector", _COSTS, cost_rows(suite)),

@@ -193,6 +193,8 @@ def test_suite_runs_every_job_and_scores_it(tmp_path, small):
             tables.detector_rows(report),
             tables.false_rows(report),
             tables.scenario_rows(report),
+            tables.worst_rows(report),
+            tables.confusion_rows(report),
             tables.confounder_rows(report),
             tables.lone_rows(report),
             tables.cost_rows(report),
