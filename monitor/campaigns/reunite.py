@@ -5,9 +5,10 @@ whose prompts vary, gives its accounts so many that what all of them share is no
 one of 38 accounts fell into three by card, and what tells of its conduct, shared by all three, was mostly outside each.
 So the values that most of a component holds are looked at whatever is rarer: two components most of each of which hold
 the same pair of them, one attested and one that the client chose, are one where more tenants hold that pair than chance
-explains, and most of these are theirs. Most of each must hold the pair, not either value; and two attested values are
-no conduct: two campaigns of accounts made in the same half-day behind the same operators (45 each of 1,200 tenants)
-were taken for one. Parts of one campaign have a pair in 57 % of each at least.
+explains, and most of these are theirs. Three in five of each must hold the pair, not either value; and two attested
+values are no conduct. Without, two campaigns made in the same half-day behind the same operator were taken for one
+(seed 81), and two with one system prompt, half of each behind one operator (seed 95). Parts of one campaign had a pair
+that seven in ten of each hold.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from monitor.campaigns.graph import LEAST_SHARED, Shared, chance, surprise
 from monitor.campaigns.kinds import ATTESTED, CODE
 
 I64 = npt.NDArray[np.int64]
+OF_EACH = 0.6
+"""Share of each part's tenants that hold the pair."""
 _PAIR = ["key", "other"]
 
 
@@ -48,7 +51,7 @@ def reunited(groups: Sequence[I64], values: pl.DataFrame, shared: Shared, thresh
     )  # fmt: skip
     whole = pairs.join(
         both.group_by(*_PAIR, "campaign").agg(mine=pl.col("tenant").n_unique()), on=[*_PAIR, "campaign"], how="inner"
-    ).filter(pl.col("mine") >= OWN_SHARE * pl.col("size"))
+    ).filter(pl.col("mine") >= OF_EACH * pl.col("size"))
     held = (
         both.join(whole.select(*_PAIR, "campaign", inside=True), on=[*_PAIR, "campaign"], how="left")
         .group_by(_PAIR).agg(

@@ -111,3 +111,18 @@ def test_families_are_bits_in_an_order_that_stays(families: tuple[str, ...]) -> 
     code = code_of(families)
     assert tuple(name for i, name in enumerate(FAMILIES) if code >> i & 1) == families
     assert FAMILIES[:8] == ("linkage", "replay", "content", "template", "history", "timing", "shape", "corpus")
+
+
+@pytest.mark.parametrize(("links", "is_core"), [(("payment",), False), (("payment", "egress_prefix"), True)])
+def test_whoever_one_attested_fact_ties_must_do_more_of_what_the_campaign_does(
+    links: tuple[str, ...], is_core: bool
+) -> None:
+    """Three of twelve prompts, where all that is known of the others is that three of four ask for reasoning."""
+    acts = harvesters(12)
+    neighbours = harvesters(3, name="n", requests=12, sums={"n_harvest": 3, "question": 5, "n_human": 8})
+    for act in neighbours:
+        act.created_days = 200.0 + 40.0 * int(act.account[1:])
+        act.links = {kind: act.links[kind] for kind in (*links, "client_build")}
+    found = core(CampaignStage().step(FIRST, [blob(0, people(400) + acts + neighbours)]))
+    assert ({a.account for a in neighbours} <= found.keys()) is is_core
+    assert {a.account for a in acts} <= found.keys()
