@@ -59,6 +59,7 @@ def build() -> typer.Typer:
         run,
         serve,
         simulate,
+        templates,
         topics,
         train,
         tuning,
@@ -78,6 +79,7 @@ def build() -> typer.Typer:
     app.command("fields")(features.list_fields)
     app.command("serve")(serve.serve)
     app.command("hunt")(hunt.hunt)
+    app.command("templates")(templates.templates)
     app.command("rescore")(rescore.rescore)
     app.command("explain")(tuning.explain_account)
     app.command("report")(evidence.report)
