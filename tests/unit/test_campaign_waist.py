@@ -7,9 +7,11 @@ import itertools
 import numpy as np
 import numpy.typing as npt
 import pytest
+from campaign_world import FIRST, blob, campaign, people
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from monitor.campaigns import CampaignStage
 from monitor.campaigns.waist import LEAST, MOST, parted
 
 I64 = npt.NDArray[np.int64]
@@ -127,3 +129,15 @@ def test_parts_are_of_one_component_each_and_what_is_cut_was_narrow(seed: int, b
     again, _ = parted(before, 2, who[mixed].astype(np.int32), node[mixed].astype(np.int64),
                       np.arange(total, dtype=np.int32))  # fmt: skip
     assert (again == after).all()
+
+
+def test_two_campaigns_with_two_accounts_in_common_ways_are_two_candidates() -> None:
+    """From blobs to candidates: two of the one also hold the card and the client of the other."""
+    one, other = campaign(12), campaign(12, name="d", base=910_000)
+    for act in one[:2]:
+        act.links = {kind: [*values, *other[0].links[kind]] if kind in ("payment", "client_build") else values
+                     for kind, values in act.links.items()}  # fmt: skip
+    found = CampaignStage().step(FIRST, [blob(0, people(400) + one + other)])
+    assert found is not None
+    assert sorted(sorted({m.account[0] for m in f.members}) for f in found.findings.values()) == [["c"], ["d"]]
+    assert [len(f.members) for f in found.findings.values()] == [12, 12]
