@@ -133,7 +133,7 @@ def test_parts_are_of_one_component_each_and_what_is_cut_was_narrow(seed: int, b
 
 def test_two_campaigns_with_two_accounts_in_common_ways_are_two_candidates() -> None:
     """From blobs to candidates: two of the one also hold the card and the client of the other."""
-    one, other = campaign(12), campaign(12, name="d", base=910_000)
+    one, other = campaign(12), campaign(12, name="d", base=910_000, created_days=30.0)
     for act in one[:2]:
         act.links = {kind: [*values, *other[0].links[kind]] if kind in ("payment", "client_build") else values
                      for kind, values in act.links.items()}  # fmt: skip
