@@ -7,8 +7,8 @@ So the values that most of a component holds are looked at whatever is rarer: tw
 the same pair of them, one attested and one that the client chose, are one where more tenants hold that pair than chance
 explains, and most of these are theirs. Three in five of each must hold the pair, not either value; and two attested
 values are no conduct. Without, two campaigns made in the same half-day behind the same operator were taken for one
-(seed 81), and two with one system prompt, half of each behind one operator (seed 95). Parts of one campaign had a pair
-that seven in ten of each hold.
+(seed 81). Nor does an operator count: two campaigns with one system prompt behind one host were two (seeds 95 and 28).
+Parts of one campaign had a pair that seven in ten of each hold.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ I64 = npt.NDArray[np.int64]
 OF_EACH = 0.6
 """Share of each part's tenants that hold the pair."""
 _PAIR = ["key", "other"]
+_ANYBODYS = [CODE["egress_asn"], CODE["template_closing"]]
+"""Kinds that say nothing of who it is: where one rents, and how anybody's prompts end."""
 
 
 def reunited(groups: Sequence[I64], values: pl.DataFrame, shared: Shared, threshold_bits: float) -> list[I64]:
@@ -75,7 +77,7 @@ def reunited(groups: Sequence[I64], values: pl.DataFrame, shared: Shared, thresh
 def _theirs(values: pl.DataFrame, shared: Shared) -> pl.DataFrame:
     """``campaign``, its ``size`` in tenants, ``key`` and ``other``: pairs of an attested value and one that the client
     chose, each of which most of each of two campaigns hold and a stranger is less likely to."""
-    own = values.filter(is_own(shared.tenants) & (pl.col("kind") != CODE["template_closing"]))
+    own = values.filter(is_own(shared.tenants) & ~pl.col("kind").is_in(_ANYBODYS))
     keyed, _ = holding(own.filter(pl.len().over("kind", "value") >= 2), shared)
     of = keyed.lazy().select(
         "campaign", pl.col("key").cast(pl.Int64), size=shared.tenants * 2.0 ** pl.col("prior"),

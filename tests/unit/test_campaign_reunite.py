@@ -15,7 +15,7 @@ from monitor.campaigns.reunite import reunited
 
 COHORT, TEMPLATE, PAYMENT = (CODE[name] for name in ("creation_cohort", "template_opening", "payment"))
 CLOSING, SYSTEM = CODE["template_closing"], CODE["system_prompt"]
-PREFIX, OPERATOR = CODE["egress_prefix"], CODE["egress_asn"]
+PREFIX, OPERATOR, SOFTWARE = (CODE[name] for name in ("egress_prefix", "egress_asn", "client_build"))
 PEOPLE, MARGIN = 900, 8.0
 RARER = int(A_GROUP.max()) + 1
 """Templates that hide a commoner one."""
@@ -93,10 +93,14 @@ def test_two_of_three_may_be_one() -> None:
     assert [len(g) for g in whole] == [14, 7]
 
 
-def test_made_in_one_half_day_behind_one_operator_is_no_conduct() -> None:
-    """As two campaigns of the world of seed 81 were: the graph itself never sees the pair, for rarer addresses."""
-    rows = three([(COHORT, 7, 1), (OPERATOR, 8, 1)], [])
-    rows += [(10 * i + j, PREFIX, 100 * i + k) for i in range(3) for j in range(7) for k in range(3)]
+@pytest.mark.parametrize(
+    "common", [[(COHORT, 7, 1), (OPERATOR, 8, 1)], [(SYSTEM, 7, 1), (OPERATOR, 8, 1)]], ids=["half-day", "prompt"]
+)
+def test_the_operator_behind_which_two_rent_makes_them_no_one(common: Rows) -> None:
+    """As two campaigns of seeds 81, 95 and 28 were. The graph itself never sees the pair, for rarer values."""
+    rows = three(common, [])
+    rows += [(10 * i + j, kind, 100 * i + k) for i in range(3) for j in range(7) for k in range(3)
+             for kind in (PREFIX, SOFTWARE)]  # fmt: skip
     groups, whole = parts(rows)
     assert [len(g) for g in groups] == [7, 7, 7]
     assert [g.tolist() for g in whole] == [g.tolist() for g in groups]
