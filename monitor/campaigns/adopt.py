@@ -194,6 +194,12 @@ def holding(values: pl.DataFrame, shared: Shared, within: I64 | None = None) -> 
     return keyed.with_columns(pl.col("key").cast(pl.UInt32)), rows
 
 
+def held_by_all(values: pl.DataFrame, shared: Shared) -> I64:
+    """Tenants of all campaigns that hold each of the values shared now: [keys], as of the last rebuild."""
+    keyed, _ = holding(values, shared)
+    return np.bincount(keyed["key"].to_numpy(), keyed["held"].to_numpy(), len(shared.df)).astype(np.int64)
+
+
 def shared_of(values: pl.DataFrame, links: pl.DataFrame, tenant: npt.NDArray[np.int32], tenants: int) -> Shared:
     """``links`` of some accounts in ``values``, in the form that the whole graph has them in."""
     table = values.select("kind", "value", "df").unique().sort("kind", "value").with_row_index("key")

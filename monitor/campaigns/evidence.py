@@ -17,7 +17,8 @@ from monitor.campaigns.holdings import holdings, placed
 from monitor.campaigns.kinds import ATTESTED, CODE, EXACT, GROUP_OF, GROUPS, KINDS, TEMPLATES
 
 MOSTLY_INSIDE, CLOSING_INSIDE = 0.5, 0.9
-"""A value speaks for a group where the group holds this share of the tenants that have it."""
+"""A value speaks for a group where the group holds this share of the tenants that have it, those of other campaigns
+left out: of two campaigns with one set of prompts each had half of a template's holders, and one was low (seed 101)."""
 OF_GROUP, APART_BITS = 0.8, 5.0
 """So does an attested one that this share of the group's tenants hold, if a stranger is that many bits less likely to
 hold it: two campaigns that rent at one host share an address prefix, and neither has most of it."""
@@ -46,16 +47,17 @@ class Witnesses:
 
 
 def witnesses(
-    groups: pl.DataFrame, shared: Shared, seen_step: I64, day_steps: int
+    groups: pl.DataFrame, shared: Shared, seen_step: I64, day_steps: int, suspect: I64, suspects: bool
 ) -> Witnesses:  # fmt: skip
     """``groups`` has ``group`` and ``account`` (UInt32); ``seen_step`` [accounts] is the step in which an account was
-    first seen; ``day_steps`` steps make a day."""
+    first seen; ``day_steps`` steps make a day; ``suspect`` [keys]: tenants of campaigns that hold each, the groups' own
+    among them where these are ``suspects``."""
     group, who = groups["group"].to_numpy().astype(np.int64), groups["account"].to_numpy().astype(np.int64)
     order = np.lexsort((who, group))
     group, who = group[order], who[order]
     begin, size = _span(who, shared.account)
     parts = [
-        _of(group[a:b], who[a:b], begin[a:b], size[a:b], shared, seen_step, day_steps)
+        _of(group[a:b], who[a:b], begin[a:b], size[a:b], shared, seen_step, day_steps, suspect, suspects)
         for a, b in pairwise(_cuts(group, size))
     ]
     members = pl.concat([p.members for p in parts]).cast({"group": groups.schema["group"], "account": pl.UInt32()})
@@ -71,10 +73,11 @@ def _cuts(group: I64, size: I64) -> list[int]:
 
 
 def _of(
-    group: I64, who: I64, begin: I64, size: I64, shared: Shared, seen_step: I64, day_steps: int
+    group: I64, who: I64, begin: I64, size: I64, shared: Shared, seen_step: I64, day_steps: int, suspect: I64,
+    suspects: bool,
 ) -> Witnesses:  # fmt: skip
     """Of these groups, in order; of each of ``who`` there are ``size`` rows from ``begin`` on."""
-    values, place, ids = _speaking(group, who, begin, size, shared)
+    values, place, ids = _speaking(group, who, begin, size, shared, suspect, suspects)
     member, row, at = placed(ids, place, begin, size)
     kind, n = shared.kind[shared.key[row]], len(who)
     count, first = (shared.links[c].to_numpy()[shared.row[row]].astype(np.int64) for c in ("count", "first"))
@@ -113,7 +116,9 @@ def _span(who: I64, account: I32) -> tuple[I64, I64]:
     return begin[place], (np.searchsorted(account, each, side="right") - begin)[place]
 
 
-def _speaking(group: I64, who: I64, begin: I64, size: I64, shared: Shared) -> tuple[pl.DataFrame, I64, I32]:
+def _speaking(
+    group: I64, who: I64, begin: I64, size: I64, shared: Shared, suspect: I64, suspects: bool
+) -> tuple[pl.DataFrame, I64, I32]:
     """Values that speak for a group, in order of group and key; which of them each number is (-1: none), and the number
     of each row."""
     count = shared.links["count"].to_numpy()
@@ -128,7 +133,8 @@ def _speaking(group: I64, who: I64, begin: I64, size: I64, shared: Shared) -> tu
     # Nearly all of the group hold an attested value that hardly anybody else does.
     strangers = (df - held + 0.5) / (shared.tenants - tenants + 1)
     apart = _ATTESTED[kind] & (held >= OF_GROUP * tenants) & (held / tenants >= 2.0**APART_BITS * strangers)
-    good = np.flatnonzero(enough & ((held >= inside * df) | apart))
+    others = np.maximum(suspect[key] - held, 0) if suspects else suspect[key]
+    good = np.flatnonzero(enough & ((held >= inside * (df - others)) | apart))
     good = good[np.lexsort((key[good], whose[good]))]
     place[some[good]] = np.arange(len(good))
     values = pl.DataFrame(

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import polars as pl
 
 from monitor.campaigns import state
-from monitor.campaigns.adopt import TABLE, adopted, latecomers, shared_of, values_of
+from monitor.campaigns.adopt import TABLE, adopted, held_by_all, latecomers, shared_of, values_of
 from monitor.campaigns.blob import StepBlob
 from monitor.campaigns.calibrate import RANKED, calibration_groups, ranks, with_shipped
 from monitor.campaigns.evidence import Witnesses, witnesses
@@ -180,7 +180,7 @@ class CampaignStage:
         if self.reference is None or (step - self.calibrated) * options.step_s >= options.rebuild_s:
             suspected = np.full(n, -1, np.int64) if self.honest else label
             frame = calibration_groups(shared, suspected, options.calibration_groups)
-            _, self.reference = self._measured(frame, shared, rates(people, self.spread), step)
+            _, self.reference = self._measured(frame, shared, rates(people, self.spread), step, suspects=self.honest)
             self.calibrated = step
             if self.on_reference is not None:
                 self.on_reference(step, self.reference)
@@ -216,9 +216,12 @@ class CampaignStage:
         shared = shared_of(known, people.links_of(rows), people.tenant[: len(people)], self.tenants)
         return self._judge(chosen, shared, rates(people, self.spread), [], step, facts, whole=False)
 
-    def _measured(self, frame: pl.DataFrame, shared: Shared, own: Rates, step: int) -> tuple[Witnesses, pl.DataFrame]:
+    def _measured(
+        self, frame: pl.DataFrame, shared: Shared, own: Rates, step: int, suspects: bool
+    ) -> tuple[Witnesses, pl.DataFrame]:
         people, step_ms = self.population, self.options.step_s * 1000
-        w = witnesses(frame, shared, people.first_ms[: len(people)] // step_ms, _DAY_MS // step_ms)
+        first, suspect = people.first_ms[: len(people)] // step_ms, held_by_all(self.values, shared)
+        w = witnesses(frame, shared, first, _DAY_MS // step_ms, suspect, suspects)
         return w, statistics(w, people, own, (step + 1) * step_ms, self._new_model(step))
 
     def _judge(
@@ -229,7 +232,7 @@ class CampaignStage:
         at_ms = (step + 1) * options.step_s * 1000
         ids = [c.id for c in chosen]
         members = [np.array(c.accounts, np.int64) for c in chosen]
-        witness, rows = self._measured(_frame(members), shared, own, step)
+        witness, rows = self._measured(_frame(members), shared, own, step, suspects=True)
         assert self.reference is not None
         reference, shipped = with_shipped(self.reference, options.shipped_calibration)
         rows = rows.with_columns(ranks(rows, reference, options.least_calibration).values())

@@ -126,3 +126,16 @@ def test_whoever_one_attested_fact_ties_must_do_more_of_what_the_campaign_does(
     found = core(CampaignStage().step(FIRST, [blob(0, people(400) + acts + neighbours)]))
     assert ({a.account for a in neighbours} <= found.keys()) is is_core
     assert {a.account for a in acts} <= found.keys()
+
+
+@pytest.mark.parametrize(("strangers", "share"), [(0, 1.0), (40, 0.0)])
+def test_a_template_of_two_campaigns_is_each_ones_own_but_not_one_of_strangers(strangers: int, share: float) -> None:
+    """Two that bought one set of prompts: neither has most of its holders."""
+    one, other = campaign(12), campaign(14, name="d", base=910_000, created_days=30.0)
+    ordinary = people(400)
+    for act in [*other, *ordinary[:strangers]]:
+        act.links["template_opening"] = one[0].links["template_opening"]
+    found = CampaignStage().step(FIRST, [blob(0, ordinary + one + other)])
+    assert found is not None
+    assert sorted(found.rows["tenants"].to_list()) == [12.0, 14.0]
+    assert found.rows["template_share"].to_list() == [share, share]
