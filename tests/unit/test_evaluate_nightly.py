@@ -146,7 +146,9 @@ def test_a_customer_with_an_agreement_is_spared_and_without_one_he_looks_like_wh
         world = DailyWorld([customer], 3000, 2, 1, heavy_cap=100)
         e = nightly.run_night("tests", partial(daily_campaigns.judged, DETECTOR), world).evaluation
         found.append((e.false_campaigns.count, e.confounders[0].contamination))
-    assert found == [(0, 0.0), (1, 1.0)]
+    assert found[0] == (0, 0.0)
+    assert found[1][0] >= 1, "in one part or two"
+    assert found[1][1] == 1.0
 
 
 def test_runs_by_name_leave_out_the_others():
