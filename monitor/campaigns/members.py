@@ -106,7 +106,8 @@ def _members(
     linked = np.array([part[g].to_numpy() > 0 for g in GROUPS]).sum(axis=0)
     # Conduct is the tenant's: one account of a framed customer whose wording meets a phrase list is not the customer.
     at = account.astype(np.int64)
-    tenant, texts = people.tenant[account], own.now.of("texts", at)
+    _, tenant = np.unique(people.tenant[account], return_inverse=True)  # numbered once: each sum below asks for it
+    texts = own.now.of("texts", at)
     harvest = _of_tenant(np.nan_to_num(own.now.of("harvest", at)) * texts, texts, tenant)
     twice = np.array([part[g].to_numpy() > 0 for g in _ATTESTED_GROUPS]).sum(axis=0) >= 2
     content = _does(harvest, texts, row["harvest_share"], np.where(twice, ALIKE, MORE_ALIKE))
@@ -149,16 +150,15 @@ def code_of(families: Collection[str]) -> int:
 
 
 def _of_tenant(
-    part: npt.NDArray[np.float64], whole: npt.NDArray[np.float64], tenant: npt.NDArray[np.int32]
+    part: npt.NDArray[np.float64], whole: npt.NDArray[np.float64], tenant: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
     """``part`` over ``whole``, each added up over the accounts of one tenant."""
     return np.asarray(_summed(part, tenant) / np.maximum(_summed(whole, tenant), 1.0))
 
 
-def _summed(values: npt.NDArray[np.float64], tenant: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
-    """Added up over the accounts of one tenant, for each of them."""
-    _, number = np.unique(tenant, return_inverse=True)
-    return np.asarray(np.bincount(number, values)[number])
+def _summed(values: npt.NDArray[np.float64], tenant: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Added up over the accounts of one tenant (numbered from 0), for each of them."""
+    return np.asarray(np.bincount(tenant, values)[tenant])
 
 
 def _works_alike(
@@ -189,7 +189,7 @@ def _works_alike(
 
 def _asks_nobody(
     own: Rates, at: npt.NDArray[np.int64], row: dict[str, float | None], twice: npt.NDArray[np.bool_],
-    tenant: npt.NDArray[np.int32], were: npt.NDArray[np.bool_],
+    tenant: npt.NDArray[np.int64], were: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.bool_]:
     """Whether accounts of a campaign in which nobody asks as people do ask no more than it does.
 
@@ -205,16 +205,15 @@ def _asks_nobody(
     question, human = row["question_share"], row["human_share"]
     if question is None or human is None or question > ASKS or human > ASKS:
         return none
-    _, number = np.unique(tenant, return_inverse=True)
     own_shape = own.shape(at)
-    shape = np.zeros((number.max() + 1, own_shape.shape[1]), np.int64)
-    np.add.at(shape, number, own_shape)
-    instructs = shapes.alone(shape)[number] >= INSTRUCTS
+    shape = np.zeros((tenant.max() + 1, own_shape.shape[1]), np.int64)
+    np.add.at(shape, tenant, own_shape)
+    instructs = shapes.alone(shape)[tenant] >= INSTRUCTS
     plain = _plain(own.now, at, tenant) & (twice | instructs)
     return np.asarray(plain | were & _plain(Ratios([*own.today.parts, *own.before.parts]), at, tenant))
 
 
-def _plain(sums: Ratios, at: npt.NDArray[np.int64], tenant: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+def _plain(sums: Ratios, at: npt.NDArray[np.int64], tenant: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Whether tenants sent enough prompts to tell, of which few ask or speak of a person."""
     texts = sums.of("texts", at)
     shares = [_of_tenant(np.nan_to_num(sums.of(c, at)) * texts, texts, tenant) for c in ("question", "human")]

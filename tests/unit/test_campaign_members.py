@@ -87,7 +87,7 @@ def asks_as_little(
     n = len(accounts)
     now = {"texts": np.full(n, 12.0), "question": np.full(n, asks), "human": np.zeros(n)}
     shape = np.array([[a.get(name, 0) for name in SHAPE] for a in accounts])
-    whose = np.arange(n, dtype=np.int32) // tenant
+    whose = np.arange(n) // tenant
     never = np.zeros(n, np.bool_)
     return _asks_nobody(told(now, shape), np.arange(n), row, np.full(n, twice), whose, never).tolist()
 
@@ -126,5 +126,5 @@ def test_of_those_who_were_found_so_all_counts_that_is_known() -> None:
         past[:, PLACE["n_text"]], past[:, PLACE["question"]] = 40, before
         own = Rates(Ratios([now]), Ratios([now]), Ratios([past]), {}, np.zeros((2, len(SHAPE)), np.int64).__getitem__)
         were, nobody = np.array([True, False]), np.zeros(2, np.bool_)
-        whose = np.arange(2, dtype=np.int32)
+        whose = np.arange(2)
         assert _asks_nobody(own, np.arange(2), NOBODY_ASKS, nobody, whose, were).tolist() == [stays, False]
