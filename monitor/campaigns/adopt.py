@@ -172,7 +172,12 @@ def paired(values: pl.DataFrame, shared: Shared, within: I64, group: I64, thresh
 def is_own(tenants: int) -> pl.Expr:
     """Of ``values_of``'s rows those that most of a campaign hold and a stranger, of ``tenants`` in all, is less likely
     to."""
-    return (pl.col("bits") >= OWN_BITS) & (pl.col("held") >= OWN_SHARE * tenants * 2.0 ** pl.col("prior"))
+    return (pl.col("bits") >= OWN_BITS) & (pl.col("held") >= OWN_SHARE * size_of(tenants))
+
+
+def size_of(tenants: int) -> pl.Expr:
+    """How many tenants the campaign of each of ``values_of``'s rows has, of ``tenants`` in all."""
+    return (tenants * 2.0 ** pl.col("prior")).round()  # of a prior that is rounded: half of them is half of them
 
 
 def holding(values: pl.DataFrame, shared: Shared, within: I64 | None = None) -> tuple[pl.DataFrame, I64]:

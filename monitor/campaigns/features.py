@@ -133,6 +133,8 @@ def statistics(
     mean = {name: by_group.mean(each) for name, each in column.items()}
     linked = by_tenant.largest(members.select(*GROUPS, "attested_bits", "link_bits").to_numpy()[order])
     share = by_group.mean(np.asarray(linked > 0, np.float64))
+    # who shares no card because cards are not logged does not have one of his own
+    share[:, _PAYMENT] = np.where(mean["paid"] >= 0.5, share[:, _PAYMENT], np.nan)
     sent = [own.now.of(name, account) for name in ("texts", "requests")]
     counts = by_tenant.total(np.column_stack([*sent, np.ones(len(account))]))
     texts, requests, people = by_group.total(counts).T
@@ -207,6 +209,7 @@ def _own(
     yield "age", np.where(created >= 0, (at_ms - created) / _DAY_MS, np.nan)
     yield "free", np.where(billing > 0, np.isin(billing, _FREE), np.nan)
     yield "invoiced", np.where(billing > 0, billing == _INVOICED, np.nan)
+    yield "paid", population.paid(account).astype(np.float64)
     yield "new_link", members["new_link"].to_numpy().astype(np.float64)
     told = np.all([each.of("requests", every) >= _LEAST_CHANGED for each in (mine.today, mine.before)], axis=0)
     for name in _CHANGED:
@@ -237,6 +240,7 @@ def _uniformity(by_group: Cut, own: Mapping[str, F64], spread: Mapping[str, floa
 
 _HARVESTS = 0.1
 """Share of a tenant's requests with text that harvest, from which it counts toward the breadth of a group."""
+_PAYMENT = GROUPS.index("payment")
 _FREE = (1, 2, 3)
 _INVOICED = 5
 """Codes of ``fields.BILLING_TYPES``: free, trial and credit; invoiced."""

@@ -42,6 +42,7 @@ _EVER = 2**31 - 1
 """``last`` of a link that does not age: when an account was made."""
 
 _WIDTH = len(PLACE)
+_PAYMENT = CODE["payment"]
 
 
 @dataclass(slots=True)
@@ -84,6 +85,8 @@ class Population:
     corpora: Asked = field(default_factory=Asked)
     numbers: Numbers | None = None
     """Of the values of ``links`` since the last :meth:`compact`; made anew after a restart."""
+    _paid: npt.NDArray[np.bool_] | None = None
+    """Made when it is asked for; None after links came or went."""
     _index: dict[str, int] = field(default_factory=dict)
     _tenant_index: dict[str, int] = field(default_factory=dict)
 
@@ -105,10 +108,19 @@ class Population:
         """The classifier's mean opinion of accounts over one to two days: [rows, HYPOTHESES], NaN for none."""
         return opinions.mean([np.take(said, rows, axis=0) for said in (self.opinion_today, self.opinion_yesterday)])
 
+    def paid(self, rows: I64) -> npt.NDArray[np.bool_]:
+        """Whether accounts brought a means of payment, as long as links live."""
+        if self._paid is None:
+            self._paid = np.zeros(len(self), np.bool_)
+            for part in (self.links, *self.fresh_links):
+                of_payment = part["kind"].to_numpy() == _PAYMENT
+                self._paid[part["account"].to_numpy()[of_payment]] = True
+        return self._paid[rows]
+
     def add(self, step: int, blobs: Iterable[StepBlob]) -> list[I64]:
         """Take a step's blobs, in order of partition; returns the rows of the accounts in each."""
         self._roll(step)
-        self.newest = step
+        self.newest, self._paid = step, None
         out: list[I64] = []
         for of_step, group in groupby(blobs, lambda blob: blob.step):
             out += self._add_all(of_step, list(group))
@@ -131,7 +143,7 @@ class Population:
     def compact(self, step: int) -> None:
         """Bring the table of links up to date and drop what is older than a link's life."""
         oldest = step - int(self.link_days * 86_400_000 / self.step_ms)
-        before, self.numbers = self.numbers, None
+        before, self.numbers, self._paid = self.numbers, None, None
         # handed over, and held on to by nobody here: a third of the peak
         self.links, how = spliced(self._links_let_go(), self._fresh_let_go(), oldest)
         self.numbers = before.after(how, self.links) if before is not None else Numbers.of(self.links)

@@ -158,7 +158,7 @@ class CampaignStage:
             or bool((shared.of(g)["kind"] == _BLOB).any())
         ]  # fmt: skip
         values = values_of(groups, shared, tenant)
-        whole = reunited(groups, values, shared, found.threshold)
+        whole = reunited(groups, values, shared, found, options.margin_bits)
         if len(whole) < len(groups):
             groups, values = whole, values_of(whole, shared, tenant)
         before = np.array([a for c in self.registry.campaigns.values() for a in c.accounts], np.int64)

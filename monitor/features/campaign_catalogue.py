@@ -61,7 +61,8 @@ _REST = (
        "group of links added up", raw="payment_fp ip account_created_at contact_domain referral_fp"),
     _c("attested_share", "linkage", "share", "tenants tied by a link that the provider attests: payment, address, "
        "creation", raw="payment_fp ip account_created_at", high=1),
-    _c("payment_link_share", "linkage", "share", "tenants that share a means of payment", needs="payment_fp", high=1),
+    _c("payment_link_share", "linkage", "share", "tenants that share a means of payment; unknown where most show none",
+       needs="payment_fp", high=1),
     _c("network_link_share", "linkage", "share", "tenants that share an address prefix or system", needs="ip", high=1),
     _c("creation_link_share", "linkage", "share", "tenants made within hours of one another",
        needs="account_created_at", high=1),

@@ -128,6 +128,35 @@ def test_whoever_one_attested_fact_ties_must_do_more_of_what_the_campaign_does(
     assert {a.account for a in acts} <= found.keys()
 
 
+@pytest.mark.parametrize(
+    ("links", "template", "is_core"),
+    [(("payment",), True, False), (("payment", "egress_prefix"), True, True), (("payment",), False, True)],
+)
+def test_whoever_one_attested_fact_ties_must_write_as_a_campaign_does_that_has_templates(
+    links: tuple[str, ...], template: bool, is_core: bool
+) -> None:
+    """A tutor asks for steps as often as the campaign does, and in words of his own."""
+    acts = campaign(12) if template else harvesters(12)
+    neighbours = harvesters(3, name="n", requests=12, sums={"n_harvest": 11, "question": 5, "n_human": 8})
+    for act in neighbours:
+        act.created_days = 200.0 + 40.0 * int(act.account[1:])
+        act.links = {kind: act.links[kind] for kind in (*links, "client_build")}
+    found = core(CampaignStage().step(FIRST, [blob(0, people(400) + acts + neighbours)]))
+    assert ({a.account for a in neighbours} <= found.keys()) is is_core
+    assert {a.account for a in acts} <= found.keys()
+
+
+@pytest.mark.parametrize(("payers", "share"), [(12, 1.0), (6, 0.5), (5, None), (0, None)])
+def test_who_shares_a_payer_is_unknown_where_most_show_none(payers: int, share: float | None) -> None:
+    acts = campaign(12)
+    for act in acts[payers:]:
+        del act.links["payment"]
+    found = CampaignStage().step(FIRST, [blob(0, people(400) + acts)])
+    assert found is not None
+    assert found.rows["tenants"].to_list() == [12.0]
+    assert found.rows["payment_link_share"].to_list() == [share]
+
+
 @pytest.mark.parametrize(("strangers", "share"), [(0, 1.0), (40, 0.0)])
 def test_a_template_of_two_campaigns_is_each_ones_own_but_not_one_of_strangers(strangers: int, share: float) -> None:
     """Two that bought one set of prompts: neither has most of its holders."""

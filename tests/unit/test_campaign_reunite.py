@@ -33,7 +33,7 @@ def parts(rows: Rows) -> tuple[list[npt.NDArray[np.int64]], list[npt.NDArray[np.
     shared = shared_values(links, tenant)
     found = components(shared, tenant, PEOPLE, MARGIN)
     groups = [np.flatnonzero(found.label == i) for i in range(found.count)]
-    return groups, reunited(groups, values_of(groups, shared, tenant), shared, found.threshold)
+    return groups, reunited(groups, values_of(groups, shared, tenant), shared, found, MARGIN)
 
 
 def ring(begin: int, own: int, common: Rows) -> Rows:
@@ -113,6 +113,49 @@ def test_most_of_each_must_hold_the_pair_and_not_either_value() -> None:
 
     assert len(parts(rows(range(5)))[1]) == 1
     assert len(parts(rows(range(1, 6)))[1]) == 3, "four of seven"
+
+
+def two(kind: int, holders: tuple[int, int], strangers: int, size: int = 7) -> Rows:
+    """Two groups of so many, each with a card and a half-day of its own, of whom so many hold one value besides."""
+    mine = [(20 * i + j, k, v) for i in range(2) for j in range(size) for k, v in ((PAYMENT, i + 1), (COHORT, 7 + i))]
+    mine += [(20 * i + j, kind, 50) for i, many in enumerate(holders) for j in range(many)]
+    return [*mine, *crowd(kind, 50, strangers), *((a, COHORT, 1_000 + a // 4) for a in range(40, PEOPLE))]
+
+
+@pytest.mark.parametrize("holders", [(7, 7), (3, 7), (3, 3)])
+def test_an_address_that_nobody_else_has_makes_two_groups_one(holders: tuple[int, int]) -> None:
+    groups, whole = parts(two(PREFIX, holders, 0))
+    assert [len(g) for g in groups] == [7, 7], "two cards, two days: the graph alone does not see it"
+    assert [g.tolist() for g in whole] == [[*range(7), *range(20, 27)]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "holders", "strangers", "why"),
+    [
+        (PREFIX, (7, 7), 2, "fewer than nine in ten of its holders are theirs"),
+        (PREFIX, (7, 2), 0, "two of seven say nothing of a group"),
+        (COHORT, (7, 7), 0, "a half-day is anybody's"),
+        (OPERATOR, (7, 7), 0, "an operator rents to anybody"),
+        (SOFTWARE, (7, 7), 0, "the client chose it"),
+    ],
+)
+def test_else_they_stay_two(kind: int, holders: tuple[int, int], strangers: int, why: str) -> None:
+    groups, whole = parts(two(kind, holders, strangers))
+    assert [g.tolist() for g in whole] == [g.tolist() for g in groups], why
+    assert len(groups) == 2 or kind == COHORT, why
+
+
+def test_two_in_five_of_each_hold_it() -> None:
+    assert [len(parts(two(PREFIX, (4, 4), 0, size))[1]) for size in (8, 10)] == [1, 1]
+    assert [len(parts(two(PREFIX, holders, 0, 12))[1]) for holders in ((4, 5), (5, 4))] == [2, 2]
+
+
+@pytest.mark.parametrize("kind", [TEMPLATE, SOFTWARE])
+def test_two_campaigns_at_one_host_with_their_own_prompts_or_clients_stay_two(kind: int) -> None:
+    rows = two(PREFIX, (7, 7), 0) + [(20 * i + j, kind, 60 + i) for i in range(2) for j in range(5)]
+    groups, whole = parts(rows)
+    assert [g.tolist() for g in whole] == [g.tolist() for g in groups]
+    assert len(groups) == 2
 
 
 def test_nothing_is_left_of_nothing() -> None:
