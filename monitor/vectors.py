@@ -164,7 +164,7 @@ def unpack(sets: pl.Series, width: int, size: int) -> tuple[U8, U8]:
     counts = np.diff(offsets) // width
     if (counts == size).all():  # not copied
         return flat.reshape(-1, size, width), np.ones((len(sets), size), np.uint8)
-    mask = (np.arange(size) < counts[:, None]).astype(np.uint8)
-    events = np.zeros((len(sets), size, width), np.uint8)
-    events[mask.astype(np.bool_)] = flat
-    return events, mask
+    held_at = np.arange(size) < counts[:, None]
+    events = np.zeros(held_at.size, np.dtype((np.void, width)))  # a vector as one item: copied at once
+    events[held_at.ravel()] = flat.view(events.dtype).ravel()
+    return events.view(np.uint8).reshape(len(sets), size, width), held_at.view(np.uint8)

@@ -321,8 +321,10 @@ def open_model(model: bytes, path: str, options: ClassifierOptions) -> Runner:
         if not usable:
             have = ", ".join(available)
             raise BadInput([Problem(path, 0, f"require_gpu is set, but this ONNX Runtime has only {have}")])
+    elif PROVIDERS["cpu"] not in usable:
+        usable.append(PROVIDERS["cpu"])
     try:
-        session, plain = _opened(model, settings, usable or [PROVIDERS["cpu"]])
+        session, plain = _opened(model, settings, usable)
         small = None
         if session.get_providers()[0] != PROVIDERS["cpu"] and options.gpu_from > 1 and not options.require_gpu:
             small = ort.InferenceSession(model, settings, providers=[PROVIDERS["cpu"]])
@@ -347,18 +349,23 @@ def _refusals() -> tuple[type[Exception], ...]:
 def _opened(
     model: bytes, settings: ort.SessionOptions, providers: Sequence[str]
 ) -> tuple[ort.InferenceSession, Callable[[], ort.InferenceSession] | None]:
-    """A session, and what opens one that captures no graphs where this one does: on the same provider, or it raises."""
+    """A session on the first of these that can be started, and what opens one that captures no graphs where this one
+    does: on the same provider, or it raises. ONNX Runtime's own fall-back is off: it prints, tells the next provider
+    nothing, and does not see most of what a GPU raises."""
     import onnxruntime as ort
 
-    def opened(graphs: bool, fallback: bool) -> ort.InferenceSession:
-        told = [_told(p, graphs=graphs) for p in providers]
-        return ort.InferenceSession(model, settings, providers=told, enable_fallback=int(fallback))
+    def opened(names: Sequence[str], *, graphs: bool) -> ort.InferenceSession:
+        told = [_told(p, graphs=graphs) for p in names]
+        return ort.InferenceSession(model, settings, providers=told, enable_fallback=0)
 
     with _GATE.shared():
         if providers[0] == PROVIDERS["cuda"]:
             with suppress(*_refusals()):  # it captures no control flow, and nothing with a node on the CPU
-                return opened(graphs=True, fallback=False), partial(opened, graphs=False, fallback=False)
-        return opened(graphs=False, fallback=True), None
+                return opened(providers, graphs=True), partial(opened, providers, graphs=False)
+        for at in range(len(providers) - 1):
+            with suppress(*_refusals()):  # a GPU that is out of memory, say
+                return opened(providers[at:], graphs=False), None
+        return opened(providers[-1:], graphs=False), None
 
 
 def _told(provider: str, *, graphs: bool) -> str | tuple[str, dict[str, str]]:

@@ -12,6 +12,7 @@ import onnx_models
 import onnxruntime as ort
 import polars as pl
 import pytest
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail  # type: ignore[import-untyped]  # ships no types
 
 from monitor.errors import BadInput, DependencyDown
 from monitor.features.catalogue import ACCOUNT_FEATURES
@@ -48,6 +49,24 @@ def test_it_gives_what_the_graph_says(tmp_path: Path) -> None:
     for i, column in enumerate(CLASSIFIER_COLUMNS):
         assert np.allclose(out[column], wanted[:, i], atol=1e-5)
     assert wanted.std() > 0.05
+
+
+def test_many_rows_make_the_matrix_that_few_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = frame(60, nulls=0.3).with_columns(
+        whole=pl.Series([None, 2**40 + 12_345, *range(58)]), flag=pl.Series([None, True, *[False] * 58]),
+        wide=pl.Series([1e300, float("-inf"), float("nan"), *[1.0 / 3] * 57]),
+    )  # fmt: skip
+    for of in (rows, rows[:1], rows.clear()):
+        for names in (["not_there", *of.columns, "nor_this"], ["not_there"]):
+            with np.errstate(over="ignore"):
+                few = classifier._matrix(of, names)
+            monkeypatch.setattr(classifier, "_MANY", 0)
+            many = classifier._matrix(of, names)
+            monkeypatch.undo()
+            assert few.shape == many.shape == (of.height, len(names))
+            assert few.dtype == many.dtype == np.float32
+            assert many.flags.c_contiguous
+            assert np.array_equal(few, many, equal_nan=True)
 
 
 def test_nulls_are_filled_and_the_mask_tells(tmp_path: Path) -> None:
@@ -217,6 +236,29 @@ def test_a_gpu_that_cannot_start_is_noticed_by_asking_the_session(
     if not on_gpu:
         assert "running on CPUExecutionProvider" in str(status.fallback)
         assert capfd.readouterr().err == ""  # said in the status, not as lines of C++
+
+
+@pytest.mark.parametrize("error", [Fail, RuntimeError])
+def test_a_gpu_without_memory_falls_back_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], error: type[Exception]
+) -> None:
+    """As ONNX Runtime says it of an allocation that fails, and of a device that is not there."""
+    real = ort.InferenceSession
+
+    def session(model: bytes, settings: Any, *, providers: list[Any], enable_fallback: int = 1) -> Any:
+        if providers[0] != "CPUExecutionProvider":
+            raise error("CUDA failure 2: out of memory")
+        return real(model, settings, providers=providers, enable_fallback=enable_fallback)
+
+    monkeypatch.setattr(ort, "InferenceSession", session)
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    for providers in (("cuda", "cpu"), ("cuda",)):
+        model = served(onnx_models.write(tmp_path), providers=providers)
+        assert "CUDAExecutionProvider could not be started" in str(model.status().fallback)
+        assert np.isfinite(model.score(frame())["classifier_resale"]).all()
+    text = refused(tmp_path, providers=("cuda", "cpu"), require_gpu=True)
+    assert f"({error.__name__}): see `monitor doctor` for the GPU" in text
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_cpu_alone_is_no_fallback(tmp_path: Path) -> None:

@@ -71,6 +71,18 @@ def test_pools_of_any_size_up_to_128(tmp_path: Path, size: int) -> None:
     assert np.allclose(got, set_models.reference(*drawn), atol=1e-5)
 
 
+def test_what_is_not_finite_is_not_known(tmp_path: Path) -> None:
+    model = served(set_models.write(tmp_path))
+    events, mask, rows = set_models.drawn(9)
+    rows[::2, 0] = np.nan
+    wanted = answers(model.score_sets(events, mask, rows))
+    assert np.allclose(wanted, set_models.reference(events, mask, rows), atol=1e-5)
+    for value in (np.inf, -np.inf):
+        rows[::2, 0] = value
+        assert np.array_equal(answers(model.score_sets(events, mask, rows)), wanted)
+        assert np.array_equal(answers(model.score(frame(events, mask, rows))), wanted)
+
+
 def test_a_pool_of_another_shape_is_refused(tmp_path: Path) -> None:
     model = served(set_models.write(tmp_path))
     events, mask, rows = set_models.drawn(2, size=POOL_SIZE + 1)
