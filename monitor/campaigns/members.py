@@ -28,8 +28,10 @@ from monitor.campaigns.population import Population
 
 LINKS_SHOWN = 12
 EXEMPLARS = 40
-TOGETHER = 3.0
-"""Coincidence in time over chance from which meeting in a tick is conduct; other linked groups have 0.7 to 1.3."""
+TOGETHER, MEETINGS = 3.0, 40.0
+"""Coincidence in time over chance from which meeting in a tick is conduct; other linked groups have 0.7 to 1.3. And so
+many pairs that met, as the rule on it asks: in his first step behind a framed address a busy account of the customer's
+met two of fourteen others, and was core for an hour (seed 112)."""
 UNUSUAL = 0.9
 """Rank from which a statistic of the campaign counts as its conduct."""
 MOVED = 0.15
@@ -120,7 +122,8 @@ def _members(
     content &= twice | template | (written < MOST)
     moved = (row["new_link_share"] or 0.0) >= MOVED and (row["new_link_quantile"] or 0.0) >= UNUSUAL
     lately = (part["new_link"].fill_null(0.0).to_numpy() > 0) & moved
-    timed = np.isin(account, list(together)) & ((row["sync_ratio"] or 0.0) >= TOGETHER)
+    gathers = (row["sync_ratio"] or 0.0) >= TOGETHER and (row["sync_pairs"] or 0.0) >= MEETINGS
+    timed = np.isin(account, list(together)) & gathers
     sweeps = np.isin(account, list(sweeping))
     kept = np.array([before.get(a, 0) for a in at.tolist()], np.int64)
     alike = _works_alike(own, at, row, twice) | _asks_nobody(own, at, row, twice, tenant, kept & code_of(["shape"]) > 0)

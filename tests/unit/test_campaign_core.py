@@ -146,6 +146,22 @@ def test_whoever_one_attested_fact_ties_must_write_as_a_campaign_does_that_has_t
     assert {a.account for a in acts} <= found.keys()
 
 
+@pytest.mark.parametrize(("met", "is_core"), [(6, False), (13, True)])
+def test_a_few_meetings_are_no_conduct(met: int, is_core: bool) -> None:
+    """Six of thirteen in one tick are 15 pairs, five times what chance gives; all of them are 78."""
+    stage = CampaignStage()
+    ordinary, acts = people(400), campaign(12)
+    neighbour = Act("n0", created_days=400.0, links={k: acts[0].links[k] for k in ("egress_prefix", "client_build")})
+    whole = [neighbour, *acts]
+    for i, act in enumerate([*whole, *ordinary]):
+        act.ticks = 1 << i % 60
+        act.sums |= {"question": 2, "n_human": 3}
+    stage.step(FIRST, [blob(0, [*ordinary, *whole])])
+    for i, act in enumerate(whole):
+        act.ticks = 1 << (20 if i < met else i)
+    assert ("n0" in core(stage.step(FIRST + 6, [blob(6, [*ordinary, *whole])]))) is is_core
+
+
 @pytest.mark.parametrize(("payers", "share"), [(12, 1.0), (6, 0.5), (5, None), (0, None)])
 def test_who_shares_a_payer_is_unknown_where_most_show_none(payers: int, share: float | None) -> None:
     acts = campaign(12)
