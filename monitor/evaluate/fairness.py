@@ -1,8 +1,9 @@
 """Invariant 8, measured: geography is not evidence, nor is the phase of a day.
 
 A detector runs over a log whose countries and autonomous systems are renamed one to one, over the log moved by
-hours, and over the log with all autonomous systems made one. The first must change nothing; the third
-must change something, else the first can't fail. Compares alerts; knows neither the detector nor the log.
+hours, and over the log with all autonomous systems made one. The first must change nothing, the second nothing that
+anybody is woken for; the third must change something, else the first can't fail. Compares alerts; knows neither the
+detector nor the log.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import structs
+
 from .ablation import Transform, merge_asns, relabel_geography, shift_phase
 from .inputs import Revision
 
@@ -19,13 +22,17 @@ RELABELLED, SHIFTED, MERGED = "relabelled geography", "shifted day", "merged net
 SHIFT_H = 7.0
 TESTS = (RELABELLED, SHIFTED, MERGED)
 _SHIFT_S = {SHIFTED: SHIFT_H * 3600.0}
+Said = tuple[str, str, str]
+"""Mode, severity, hypothesis."""
+_WAKES = frozenset({"medium", "high", "critical"})
 _PLACES = 3
 """Decimal places of a second and of a score within which two are equal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fairness:
-    """One comparison: revisions of alerts on both sides, and how many of either have no equal on the other."""
+    """One comparison: revisions of alerts and how many of either side have no equal on the other; subjects, those of
+    whom not the same was said, and those of whom not the same was said aloud (``medium`` or more, not in shadow)."""
 
     name: str
     seed: int
@@ -33,16 +40,18 @@ class Fairness:
     changed: int
     subjects: int
     subjects_changed: int
+    aloud_changed: int = 0
 
     @property
     def holds(self) -> bool | None:
         """Whether the invariant holds; None where this comparison demands nothing by itself.
 
-        A day moved by hours moves hourly epochs and what learned in them: revisions may differ, verdicts are shown.
+        A day moved by hours moves an account's days, which begin at midnight (UTC), so what is said in shadow or at
+        ``low`` may differ; nobody may be woken for that.
         """
         if self.name == RELABELLED:
             return self.changed == 0
-        return None
+        return self.aloud_changed == 0 if self.name == SHIFTED else None
 
     @property
     def reading(self) -> str:
@@ -51,7 +60,9 @@ class Fairness:
             return "holds" if self.holds else "BROKEN: a score depends on where"
         if self.name == MERGED:
             return "sees the merger" if self.changed else "nothing reads networks yet: the relabelling can't fail"
-        return "the same verdicts" if not self.subjects_changed else "some verdicts move with the hour"
+        if not self.holds:
+            return "BROKEN: whom somebody is woken for depends on the hour"
+        return "the same verdicts" if not self.subjects_changed else "holds; in shadow or at low some move"
 
 
 def transform(name: str) -> Transform:
@@ -61,13 +72,30 @@ def transform(name: str) -> Transform:
 
 def compare(name: str, seed: int, before: Iterable[Revision], after: Iterable[Revision]) -> Fairness:
     """Alerts of the log as it is against those of the changed one. Alert ids and evidence are not compared."""
-    first, second = list(before), list(after)
     moved = _SHIFT_S.get(name, 0.0)
+    first, second = ((list(before), list(after)) if not moved else (_named(before, 0.0), _named(after, moved)))
     one, two = Counter(_revision(r, 0.0) for r in first), Counter(_revision(r, moved) for r in second)
     mine, other = _verdicts(first), _verdicts(second)
     changed = sum(((one - two) + (two - one)).values())
-    differ = sum(mine.get(s) != other.get(s) for s in mine.keys() | other.keys())
-    return Fairness(name, seed, len(first), changed, len(mine), differ)
+    everybody = mine.keys() | other.keys()
+    differ = sum(mine.get(s) != other.get(s) for s in everybody)
+    aloud = sum(_aloud(mine.get(s)) != _aloud(other.get(s)) for s in everybody)
+    return Fairness(name, seed, len(first), changed, len(mine), differ, aloud)
+
+
+def _named(revisions: Iterable[Revision], moved: float) -> list[Revision]:
+    """Campaigns called by when and of whom they were founded: their ids are made of the step, which is moved."""
+    out, called = [], dict[str, str]()
+    for r in sorted(revisions, key=lambda r: (r.subject, r.revision)):
+        if r.kind == "campaign":
+            name = f"{round(r.revised_at - moved, _PLACES)} {' '.join(sorted(r.accounts))}"
+            r = structs.replace(r, subject=called.setdefault(r.subject, name))
+        out.append(r)
+    return out
+
+
+def _aloud(said: frozenset[Said] | None) -> frozenset[Said]:
+    return frozenset(s for s in said or () if s[0] == "alert" and s[1] in _WAKES)
 
 
 def _revision(r: Revision, moved: float) -> tuple[Any, ...]:
@@ -76,9 +104,9 @@ def _revision(r: Revision, moved: float) -> tuple[Any, ...]:
             r.hypothesis, score, tuple(sorted(r.accounts)))  # fmt: skip
 
 
-def _verdicts(revisions: Iterable[Revision]) -> dict[tuple[str, str], frozenset[tuple[str, str, str]]]:
-    """What was ever said of each subject: mode, severity, hypothesis."""
-    said: dict[tuple[str, str], set[tuple[str, str, str]]] = {}
+def _verdicts(revisions: Iterable[Revision]) -> dict[tuple[str, str], frozenset[Said]]:
+    """What was ever said of each subject."""
+    said: dict[tuple[str, str], set[Said]] = {}
     for r in revisions:
         said.setdefault((r.kind, r.subject), set()).add((r.mode, r.severity, r.hypothesis))
     return {subject: frozenset(values) for subject, values in said.items()}

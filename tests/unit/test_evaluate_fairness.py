@@ -2,6 +2,9 @@
 
 import json
 
+import pytest
+from msgspec import structs
+
 from monitor.evaluate import fairness, groups
 from monitor.evaluate.inputs import Revision
 
@@ -30,8 +33,40 @@ def test_a_shifted_day_is_compared_at_the_same_moment_of_the_log():
     later = 100.0 + fairness.SHIFT_H * 3600
     assert fairness.compare(fairness.SHIFTED, 1, [alert(at=100.0)], [alert(at=later)]).changed == 0
     moved = fairness.compare(fairness.SHIFTED, 1, [alert(at=100.0)], [alert(at=later + 60)])
-    assert (moved.changed, moved.subjects_changed, moved.holds) == (2, 0, None)
+    assert (moved.changed, moved.subjects_changed, moved.holds) == (2, 0, True)
     assert moved.reading == "the same verdicts"
+
+
+@pytest.mark.parametrize(
+    ("given", "changed", "holds"),
+    [({"severity": "low"}, {"severity": "medium"}, False), ({"mode": "shadow"}, {"mode": "alert"}, False),
+     ({"hypothesis": "resale"}, {"hypothesis": "distillation"}, False),
+     ({"severity": "low"}, {"severity": "info"}, True),
+     ({"mode": "shadow"}, {"mode": "shadow", "severity": "high"}, True)],
+)  # fmt: skip
+def test_nobody_may_be_woken_for_the_hour(given, changed, holds):
+    later = 100.0 + fairness.SHIFT_H * 3600
+    for one, other in ((given, changed), (changed, given)):
+        found = fairness.compare(fairness.SHIFTED, 1, [alert(**one)], [alert(at=later, **other)])
+        assert (found.changed, found.subjects_changed, found.holds) == (2, 1, holds)
+        assert ("BROKEN" in found.reading) is not holds
+    quiet = given.get("severity") == "low" or given.get("mode") == "shadow"
+    assert fairness.compare(fairness.SHIFTED, 1, [alert(**given)], []).holds is quiet
+
+
+def test_a_campaign_is_the_same_by_whatever_step_its_id_is_made():
+    def campaign(name, at, accounts):
+        return structs.replace(alert(name, at), kind="campaign", accounts=accounts)
+
+    grown = structs.replace(campaign("camp_1", 160.0, ["a", "b", "c"]), revision=2)
+    first = [campaign("camp_1", 100.0, ["a", "b"]), grown]
+    shift = fairness.SHIFT_H * 3600
+    moved = [structs.replace(r, subject="camp_2", revised_at=r.revised_at + shift) for r in first]
+    assert fairness.compare(fairness.SHIFTED, 1, first, moved[::-1]).changed == 0
+    other = [structs.replace(r, accounts=["a", "x"]) for r in moved[:1]] + moved[1:]
+    assert fairness.compare(fairness.SHIFTED, 1, first, other).holds is False
+    renamed = [structs.replace(r, subject="camp_2") for r in first]
+    assert fairness.compare(fairness.RELABELLED, 1, first, renamed).holds is False, "there the steps are the same"
 
 
 def test_a_merger_that_nothing_sees_is_said():
