@@ -113,19 +113,24 @@ def test_families_are_bits_in_an_order_that_stays(families: tuple[str, ...]) -> 
     assert FAMILIES[:8] == ("linkage", "replay", "content", "template", "history", "timing", "shape", "corpus")
 
 
+def neighbours_join(acts: list[Act], harvest: int, links: tuple[str, ...]) -> bool:
+    """Whether three older accounts that hold these of the campaign's ``links`` and its client, and so many of whose
+    twelve prompts harvest, are core beside it."""
+    neighbours = harvesters(3, name="n", requests=12, sums={"n_harvest": harvest, "question": 5, "n_human": 8})
+    for act in neighbours:
+        act.created_days = 200.0 + 40.0 * int(act.account[1:])
+        act.links = {kind: act.links[kind] for kind in (*links, "client_build")}
+    found = core(CampaignStage().step(FIRST, [blob(0, people(400) + acts + neighbours)]))
+    assert {a.account for a in acts} <= found.keys()
+    return {a.account for a in neighbours} <= found.keys()
+
+
 @pytest.mark.parametrize(("links", "is_core"), [(("payment",), False), (("payment", "egress_prefix"), True)])
 def test_whoever_one_attested_fact_ties_must_do_more_of_what_the_campaign_does(
     links: tuple[str, ...], is_core: bool
 ) -> None:
     """Three of twelve prompts, where all that is known of the others is that three of four ask for reasoning."""
-    acts = harvesters(12)
-    neighbours = harvesters(3, name="n", requests=12, sums={"n_harvest": 3, "question": 5, "n_human": 8})
-    for act in neighbours:
-        act.created_days = 200.0 + 40.0 * int(act.account[1:])
-        act.links = {kind: act.links[kind] for kind in (*links, "client_build")}
-    found = core(CampaignStage().step(FIRST, [blob(0, people(400) + acts + neighbours)]))
-    assert ({a.account for a in neighbours} <= found.keys()) is is_core
-    assert {a.account for a in acts} <= found.keys()
+    assert neighbours_join(harvesters(12), 3, links) is is_core
 
 
 @pytest.mark.parametrize(
@@ -136,14 +141,7 @@ def test_whoever_one_attested_fact_ties_must_write_as_a_campaign_does_that_has_t
     links: tuple[str, ...], template: bool, is_core: bool
 ) -> None:
     """A tutor asks for steps as often as the campaign does, and in words of his own."""
-    acts = campaign(12) if template else harvesters(12)
-    neighbours = harvesters(3, name="n", requests=12, sums={"n_harvest": 11, "question": 5, "n_human": 8})
-    for act in neighbours:
-        act.created_days = 200.0 + 40.0 * int(act.account[1:])
-        act.links = {kind: act.links[kind] for kind in (*links, "client_build")}
-    found = core(CampaignStage().step(FIRST, [blob(0, people(400) + acts + neighbours)]))
-    assert ({a.account for a in neighbours} <= found.keys()) is is_core
-    assert {a.account for a in acts} <= found.keys()
+    assert neighbours_join(campaign(12) if template else harvesters(12), 11, links) is is_core
 
 
 @pytest.mark.parametrize(("met", "is_core"), [(6, False), (13, True)])
