@@ -1,6 +1,6 @@
 """The whole pipeline from Apache Kafka against its own ceiling, in one run.
 
-    PYTHONPATH=.:tests python tests/bench/bench_pipeline.py [--records N] [--accounts N] [--hours H] [--json F]
+    PYTHONPATH=.:tests python tests/bench/bench_pipeline.py [--records N] [--accounts N] [--hours H] [--turns N]
 
 Simulated requests with about 1 KB of text go to a topic; one process then only polls and decodes JSON (the
 ceiling), once by kafka-python's own loop over records and once by our kernel in its place; another runs the service
@@ -8,7 +8,8 @@ with every detector on, checkpoints and Redis included. Quarantine is an hour he
 one and epochs are ten minutes, so that the anomaly models, which otherwise learn each six hours what is a day old,
 score within the bench; everything else is as it ships. A million simulated requests take a day and a half of event
 time: at the rates here that is a backlog read a thousand times faster than it came, with a campaign step every 5,000
-records. ``--hours`` squeezes them into so many, which is nearer to traffic that comes as fast as it is read. Prints
+records. ``--hours`` squeezes them into so many, which is nearer to traffic that comes as fast as it is read.
+``--turns`` reads the topic so often without campaigns and with them, in turns: what campaigns cost. Prints
 rates, their ratio, each stage's share, rows scored by each detector, memory. Decides nothing.
 """
 
@@ -18,6 +19,7 @@ import argparse
 import io
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -142,11 +144,13 @@ def by_kernel(broker: str) -> tuple[Callable[[], Sequence[Any]], Callable[[], No
     return lambda: source.poll(20_000, 0.5).values, source.close
 
 
-def pipeline(broker: str, redis: str, folder: str, topic: str = "", short: str = "") -> dict[str, Any]:
-    """The service, until it has read everything; ``short``: of some hours of event time."""
+def pipeline(
+    broker: str, redis: str, folder: str, topic: str = "", short: str = "", group: str = "bench", without: str = ""
+) -> dict[str, Any]:
+    """The service, until it has read everything; ``short``: of some hours of event time; ``without``: campaigns."""
     settings = Settings.model_validate(
         {
-            "kafka": kafka(broker, "bench", topic), "redis": {"url": redis},
+            "kafka": kafka(broker, group, topic), "redis": {"url": redis}, "campaigns": {"enabled": not without},
             "checkpoint": {"path": folder, "every_s": 30},
             "score": {"anomaly": {"quarantine_h": 0.25 if short else 1.0}}, "http": {"enabled": False},
             "features": {"epoch_s": 600 if short else 3_600},
@@ -203,6 +207,23 @@ def reading(runner: Runner) -> list[float]:
     return span
 
 
+def turns(broker: str, short: str, times: int) -> dict[str, Any]:
+    """What campaigns cost: the topic read without them and with them, one after the other, ``times`` times; a new
+    Redis, group and folder each."""
+    shown = ("per_s", "cpu_us_a_record", "peak_rss_mb")
+    runs: list[dict[str, Any]] = []
+    for turn in range(times):
+        pair = {}
+        for name, without in (("without", "campaigns"), ("with", "")):
+            with tempfile.TemporaryDirectory() as folder, servers.RedisServer() as redis:
+                group = f"turn-{turn}-{name}"
+                made = child("pipeline", broker, redis.url, folder, TOPIC, short, group, without)
+            pair[name] = {key: made[key] for key in shown}
+        runs.append({**pair, "cost": round(1 - pair["with"]["per_s"] / pair["without"]["per_s"], 3)})
+        print(json.dumps(runs[-1]), flush=True)
+    return {"turns": runs, "cost_median": round(statistics.median(run["cost"] for run in runs), 3)}
+
+
 def child(*arguments: str) -> dict[str, Any]:
     # as `monitor run` has it: see monitor/cli/__init__.py
     env = {"POLARS_MAX_THREADS": "1", **os.environ}
@@ -218,6 +239,7 @@ def main() -> None:
     parser.add_argument("--accounts", type=int, default=100_000)
     parser.add_argument("--partitions", type=int, default=8)
     parser.add_argument("--hours", type=float, help="squeeze event time into so many; default: as it is")
+    parser.add_argument("--turns", type=int, default=0, help="runs without campaigns and with them, in turns")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--role", nargs="+")
     options = parser.parse_args()
@@ -237,12 +259,14 @@ def main() -> None:
             print(json.dumps(result), flush=True)
             result["ceiling"] = child("ceiling", broker.bootstrap, "library")
             result["ceiling_kernel"] = child("ceiling", broker.bootstrap, "kernel")
-            short = ["short"] if options.hours else []
-            result["pipeline"] = child("pipeline", broker.bootstrap, redis.url, folder, TOPIC, *short)
+            short = "short" if options.hours else ""
+            result["pipeline"] = child("pipeline", broker.bootstrap, redis.url, folder, TOPIC, short)
             result["ratio"] = round(result["pipeline"]["per_s"] / result["ceiling"]["per_s"], 3)
             result["ratio_kernel"] = round(result["pipeline"]["per_s"] / result["ceiling_kernel"]["per_s"], 3)
             # What a loaded machine does not move much: the processor time of both, the first poll of the ceiling aside.
             result["cpu_ratio"] = round(result["ceiling"]["cpu_us_a_record"] / result["pipeline"]["cpu_us_a_record"], 3)
+            if options.turns:
+                result["campaigns"] = turns(broker.bootstrap, short, options.turns)
             result["kafka"] = servers.VERSIONS.get("Apache Kafka", "")
         finally:
             broker.stop()
