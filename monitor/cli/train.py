@@ -38,7 +38,7 @@ def train(
     ] = True,
     per_account: Annotated[int, typer.Option(min=1, help="Most sets of one account.")] = 24,
     name: Annotated[str, typer.Option(help="The model's name.")] = "requests",
-    version: Annotated[str, typer.Option(help="Its version.")] = "1",
+    version: Annotated[str, typer.Option(help="Its version.")] = "2",
     work: Annotated[
         Path | None, typer.Option(help="Where those worlds are kept (700 MB); without it a temporary directory.")
     ] = None,

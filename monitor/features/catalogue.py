@@ -23,7 +23,8 @@ Family = Literal[
 Kind = Literal["float", "string", "bool"]
 
 WINDOW_SECONDS: Mapping[str, int] = {"1m": 60, "1h": 3_600, "24h": 86_400, "7d": 604_800, "past": 604_800}
-"""Length of each window; ``past`` is the six completed days before the current one."""
+"""Length of each window; ``past`` is the six completed days before the current one. An account's days begin at the
+hour of its first request (:func:`monitor.features.panes.days_begin_ms`)."""
 
 
 @dataclass(frozen=True, slots=True)

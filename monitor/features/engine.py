@@ -22,7 +22,7 @@ from monitor.features.accounts import AccountTable
 from monitor.features.blobs import BlobTable
 from monitor.features.catalogue import ACCOUNT_FEATURES
 from monitor.features.kernel import fold
-from monitor.features.panes import minute_hour_day, unlink
+from monitor.features.panes import Level, days_begin_ms, minute_hour_day, unlink
 from monitor.features.readings import readings
 from monitor.features.recent import carried, set_column
 from monitor.features.shapes import (
@@ -269,11 +269,15 @@ class FeatureEngine:
                 old = len(head)
                 head.resize(self.accounts.capacity, refcheck=False)
                 head[old:] = -1
-        full = [level for level in levels if not level.has_room(rows)]
-        if full:
-            horizon = self._horizon_of_each(horizon_ms)
-            for level in full:
-                level.reserve(rows, horizon)
+        for level in levels:
+            if not level.has_room(rows):
+                level.reserve(rows, self.horizon_of(level, horizon_ms))
+
+    def horizon_of(self, level: Level, horizon_ms: Mapping[int, int]) -> npt.NDArray[np.int64]:
+        """The horizon of each slot's partition in the time of that level's panes, 0 where there is none: int64
+        [capacity]. Days are told from where each account's own begin."""
+        horizon = self._horizon_of_each(horizon_ms)
+        return horizon - days_begin_ms(self.accounts.arrays.first_ms) if level is self.day else horizon
 
     def _horizon_of_each(self, horizon_ms: Mapping[int, int]) -> npt.NDArray[np.int64]:
         """The horizon of each slot's partition, 0 where there is none: int64 [capacity]."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from monitor.features.aggregates import TEMPLATE_BUCKETS as BUCKETS
 from monitor.features.pages import PAGE, give_back, page_of
-from monitor.features.panes import INT32_MAX, LevelView, find_or_begin, unlink
+from monitor.features.panes import DAY_MS, INT32_MAX, LevelView, day_begins_ms, find_or_begin, unlink
 from monitor.features.recent import judge, remember
 from monitor.features.shapes import (
     EXEMPLAR_BYTES,
@@ -187,6 +187,7 @@ def fold(
             _reset(s, accounts, rings, minute, hour, day)
             accounts.first_ms[s] = k * tick_ms
         accounts.dirty[s] = 1
+        today = (k * tick_ms - day_begins_ms(accounts.first_ms[s])) // DAY_MS
         clear(room.of_tick)
         while i < n_events and events.slot[i] == s and events.tick[i] == k:
             for c in range(len(narrow)):
@@ -221,7 +222,7 @@ def fold(
                 s, events.vector[i], found, int(gap), cols.novelty, cols.vector_gap, rings.recent, accounts.recent_n
             )
             if events.request_id[i, 0] != 0:
-                _remember_example(s, k * tick_ms // 86_400_000, events.key[i], events.request_id[i], accounts)
+                _remember_example(s, today, events.key[i], events.request_id[i], accounts)
             if events.model[i] >= 0:
                 _remember_model(s, events.model[i], accounts)
             i += 1
@@ -242,7 +243,7 @@ def fold(
         _add(minute, p, narrow, wide, bits)
         p, sizes[1] = find_or_begin(s, start // 3_600_000, sizes[1], hour)
         _add(hour, p, narrow, wide, bits)
-        p, sizes[2] = find_or_begin(s, start // 86_400_000, sizes[2], day)
+        p, sizes[2] = find_or_begin(s, today, sizes[2], day)
         _add(day, p, narrow, wide, bits)
         day.hours[p, (start // 3_600_000) % 24] += np.int32(narrow[cols.n])
 

@@ -13,7 +13,7 @@ pane f. Before a frozen pane stand only frozen ones.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +22,12 @@ from monitor.features import aggregates as agg
 from monitor.features.frozen import encode, longest
 from monitor.jit import njit
 
+_Ms = TypeVar("_Ms", int, npt.NDArray[np.int64])
 NONE = -1
 # Loops in the kernels of this package stand where a slice would do: numba takes up to a second to compile each
 # assignment of a slice, and the first run pays for all of them.
+HOUR_MS = 3_600_000
+DAY_MS = 86_400_000
 _GROWTH = 1.1
 """realloc moves a large array without a copy, and numpy touches what it adds: growing often costs less than room."""
 _FIRST = 1024
@@ -144,11 +147,12 @@ class Level:
 
 
 def minute_hour_day() -> tuple[Level, Level, Level]:
-    """The three levels: 60 minutes, 24 hours, 7 days. Minutes are few bytes and soon dropped: they are not frozen."""
+    """The three levels: 60 minutes, 24 hours, 7 days of the account's own (:func:`day_begins_ms`). Minutes are few
+    bytes and soon dropped: they are not frozen."""
     return (
         Level.empty(60_000, 60, len(agg.NARROW_MINUTE), len(agg.WIDE_MINUTE), 0, freezes=False),
-        Level.empty(3_600_000, 24, len(agg.NARROW_HOUR), len(agg.WIDE_HOUR), len(agg.BITS_HOUR)),
-        Level.empty(86_400_000, 7, len(agg.NARROW_DAY), len(agg.WIDE_DAY), len(agg.BITS_DAY), 24),
+        Level.empty(HOUR_MS, 24, len(agg.NARROW_HOUR), len(agg.WIDE_HOUR), len(agg.BITS_HOUR)),
+        Level.empty(DAY_MS, 7, len(agg.NARROW_DAY), len(agg.WIDE_DAY), len(agg.BITS_DAY), 24),
     )
 
 
@@ -264,6 +268,20 @@ def _drop_frozen(
         if level.head[a] <= -2:
             level.head[a] = moved[-2 - level.head[a]]
     return kept
+
+
+def days_begin_ms(first_ms: _Ms) -> _Ms:
+    """At which time of day (milliseconds after midnight UTC, whole hours) the days of an account begin whose first
+    request came at ``first_ms``, or of many such accounts.
+
+    At midnight UTC they would begin in the middle of somebody's working day and at the end of another's, and what is
+    said of the two would differ by where they live.
+    """
+    return first_ms // HOUR_MS * HOUR_MS % DAY_MS
+
+
+day_begins_ms = njit(days_begin_ms)
+"""The same within a kernel, of one account."""
 
 
 @njit

@@ -25,7 +25,7 @@ from monitor.jit import njit
 if TYPE_CHECKING:
     from monitor.features.engine import FeatureEngine
 
-KIND, VERSION = "features", 4
+KIND, VERSION = "features", 5
 _LEVELS = ("minute", "hour", "day")
 _PANE_FIELDS = ("time", "narrow", "wide", "bits", "hours")
 _FROZEN_FIELDS = ("account", "time", "length", "data")

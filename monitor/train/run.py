@@ -44,7 +44,7 @@ class Plan:
     prevalence: float = 0.02
     leave_out: bool = True
     name: str = "requests"
-    version: str = "1"
+    version: str = "2"
     threads: int = 1
 
 

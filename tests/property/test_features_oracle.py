@@ -43,11 +43,15 @@ def window(kept: list[dict[str, object]], k: int) -> dict[str, float | None]:
     def within(pane: int, count: int) -> list[dict[str, object]]:
         return [r for r in kept if tick_start(r) // pane > start // pane - count]
 
-    hour, day, week = within(60_000, 60), within(HOUR, 24), within(DAY, 7)
+    began = tick_start(kept[0]) // HOUR * HOUR  # a day of the account's begins at the hour of its first request
+
+    def age(r: dict[str, object]) -> int:
+        return (start - began) // DAY - (tick_start(r) - began) // DAY
+
+    hour, day, week = within(60_000, 60), within(HOUR, 24), [r for r in kept if age(r) < 7]
     minute = [r for r in kept if tick_start(r) // TICK > k - 6]
-    past = [r for r in week if tick_start(r) // DAY < start // DAY]
-    first_day = tick_start(kept[0]) // DAY
-    past_days = min(max(start // DAY - first_day, 0), 6)
+    past = [r for r in week if age(r) > 0]
+    past_days = min((start - began) // DAY, 6)
     n = len(day)
 
     def share(found: list[dict[str, object]], of: list[dict[str, object]], least: int = 5) -> float | None:
@@ -122,6 +126,20 @@ def test_equals_the_slow_one_however_it_is_cut(drawn: list[dict[str, object]], c
     for row in whole.iter_rows(named=True):
         for name, value in expected[row["subject"], row["tick"]].items():
             assert row[name] == (pytest.approx(value, abs=1e-9) if value is not None else None), name
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(event, min_size=1, max_size=60), st.integers(1, 23))
+def test_the_hour_of_the_day_says_nothing(drawn: list[dict[str, object]], hours: int) -> None:
+    """Design's invariant 8: the same requests, all of them so many hours later, make the same numbers."""
+    rows, moved = build(drawn), hours * HOUR
+    stages = engine(), engine()
+    made = stages[0].update(events(rows), {0: T0})
+    later = stages[1].update(events([{**r, "t_ms": int(r["t_ms"]) + moved} for r in rows]), {0: T0 + moved})  # type: ignore[call-overload]
+    back = later.with_columns(pl.col("tick") - moved // TICK, pl.col("t_ms") - moved)
+    assert back.equals(made)
+    said = [[stage.exemplars(o) for o in made["origin"].to_list()] for stage in stages]
+    assert said[0] == said[1]
 
 
 def test_changes_alone_restore_the_same_state() -> None:

@@ -81,7 +81,7 @@ class Crowded(FeatureEngine):
     def make_room(self, rows: int, horizon_ms: Mapping[int, int] = MappingProxyType({})) -> None:
         super().make_room(rows, horizon_ms)
         for level in (self.minute, self.hour, self.day):
-            level.compact(np.full(len(level.arrays.head), horizon_ms.get(0, 0)))
+            level.compact(self.horizon_of(level, horizon_ms))
 
 
 def crowded() -> FeatureEngine:

@@ -22,6 +22,7 @@ from monitor.score.classifier import Classifier
 from monitor.score.manifest import Manifest, features_hash
 from monitor.score.runtime import CPU_BATCH
 from monitor.settings import PACKAGED, Settings
+from monitor.train.dataset import feature_names
 from monitor.vectors import POOL_SIZE, SET_SIZE, VectorLayout
 from monitor.wiring import VECTORS, score_options
 
@@ -191,6 +192,14 @@ def test_what_ships_is_small_licensed_and_states_where_it_comes_from() -> None:
     assert told["training"]["logs"]
     assert {f"auc.{c.removeprefix('classifier_')}" for c in CLASSIFIER_COLUMNS} <= set(told["metrics"])
     assert any(name.startswith("left_out.") for name in told["metrics"])
+
+
+def test_training_reads_what_the_shipped_model_was_trained_on() -> None:
+    """A feature that is added to the catalogue would else enter the next training, and `monitor train` make another
+    model than the one that ships; one that simulated logs never hold would enter with the weights it began with."""
+    told = json.loads((packaged_model() / "manifest.json").read_text("utf-8"))
+    assert list(feature_names()) == told["features"]
+    assert not {n for n in feature_names() if ACCOUNT_FEATURES[n].family in ("corpus", "volume")}
 
 
 def test_its_card_is_the_manifest_s() -> None:
