@@ -292,8 +292,9 @@ def run_drill(
     )  # fmt: skip
     campaigns, ticks = service.runner.pipeline.campaigns, service.runner.pipeline.ticks
     drill.judged = lambda: (
-        campaigns.next_step * campaigns.step_ms if campaigns.enabled else max(ticks.watermarks_ms.values(), default=0)
-    ) / 1000
+        (campaigns.next_step * campaigns.step_ms if campaigns.enabled else max(ticks.watermarks_ms.values(), default=0))
+        / 1000
+    )
     drill.telemetry.running.set(1)
     # Only what the drill says of itself is served: what its pipeline counts is not of the monitor that people watch.
     with HttpService(own.http.model_copy(update={"enabled": True, "port": port}), service.runner.health, registry):

@@ -40,6 +40,7 @@ _STAGE_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
 _DELAY_S = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 900, 3_600, 86_400)
 _ROWS = (1, 8, 32, 64, 128, 256, 512, 1_024, 4_096)
 
+
 class Telemetry:
     """The metrics, as attributes, on a registry that the caller made (one a process; a fresh one a test).
 
@@ -221,8 +222,12 @@ class Telemetry:
             version="one a process", python="one a process", config="one a process", rules="one at a time",
         )  # fmt: skip
         self.model_info = m.gauge(
-            "model_info", "The classifier's models: the one in use, and the one on trial.", d,
-            model="two at a time", sha256="two at a time", role=("active", "shadow"),
+            "model_info",
+            "The classifier's models: the one in use, and the one on trial.",
+            d,
+            model="two at a time",
+            sha256="two at a time",
+            role=("active", "shadow"),
         )
         self.specs: tuple[Spec, ...] = tuple(m.specs)
         self._build: tuple[str, str, str] | None = None

@@ -220,12 +220,17 @@ def score_options(settings: Settings) -> ScoreOptions:
             quarantine_h=a.quarantine_h,
             sample_per_s=a.sample_per_s,
             seed=a.seed,
-            accept_drift_epoch=None if a.accept_drift_at is None
+            accept_drift_epoch=None
+            if a.accept_drift_at is None
             else math.ceil(a.accept_drift_at.timestamp() / settings.features.epoch_s),
         ),
         classifier=ClassifierOptions(
             model_dir=packaged_model() if c.model_dir == Path(PACKAGED) else c.model_dir,
-            providers=c.providers, require_gpu=c.require_gpu, buckets=c.buckets, threads=c.threads, gpu_from=c.gpu_from,
+            providers=c.providers,
+            require_gpu=c.require_gpu,
+            buckets=c.buckets,
+            threads=c.threads,
+            gpu_from=c.gpu_from,
         ),
     )
 

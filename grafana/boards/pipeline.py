@@ -10,8 +10,13 @@ NOW = Row(
     "Now",
     (
         stat("Ready", "Is every replica ready?", f"min ({m('ready')})", width=4, mappings=YES_NO),
-        stat("Reading paused", "Is a sink or store holding the input back?", f"max ({m('paused')})", width=4,
-             mappings=NO_YES),
+        stat(
+            "Reading paused",
+            "Is a sink or store holding the input back?",
+            f"max ({m('paused')})",
+            width=4,
+            mappings=NO_YES,
+        ),
         stat("Records waiting", "How far behind are we?", f"sum ({m('consumer_lag_records')})", width=4),
         stat("Partitions held", "Is every partition read by someone?", f"sum ({m('partitions_assigned')})", width=4),
         stat("Accounts with state", "How many accounts are watched?", f"sum ({m('accounts_tracked')})", width=4),

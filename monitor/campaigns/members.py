@@ -195,8 +195,12 @@ def _works_alike(
 
 
 def _asks_nobody(
-    own: Rates, at: npt.NDArray[np.int64], row: dict[str, float | None], twice: npt.NDArray[np.bool_],
-    tenant: npt.NDArray[np.int64], were: npt.NDArray[np.bool_],
+    own: Rates,
+    at: npt.NDArray[np.int64],
+    row: dict[str, float | None],
+    twice: npt.NDArray[np.bool_],
+    tenant: npt.NDArray[np.int64],
+    were: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.bool_]:
     """Whether accounts of a campaign in which nobody asks as people do ask no more than it does.
 
@@ -228,7 +232,9 @@ def _plain(sums: Ratios, at: npt.NDArray[np.int64], tenant: npt.NDArray[np.int64
 
 
 def _does(
-    rate: npt.NDArray[np.float64], texts: npt.NDArray[np.float64], pooled: float | None,
+    rate: npt.NDArray[np.float64],
+    texts: npt.NDArray[np.float64],
+    pooled: float | None,
     alike: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.bool_]:
     """Whether accounts harvest as the campaign does: often enough (``alike``: the share of its rate), and twice at

@@ -119,7 +119,7 @@ def _within(table: pl.DataFrame, group: I64) -> pl.DataFrame:
     row = table["row"].to_numpy()
     begin, end = (np.searchsorted(row, group.astype(row.dtype), side=side) for side in ("left", "right"))
     held = end - begin
-    rows = (np.arange(held.sum()) - np.repeat(np.cumsum(held) - held, held) + np.repeat(begin, held))
+    rows = np.arange(held.sum()) - np.repeat(np.cumsum(held) - held, held) + np.repeat(begin, held)
     return table.select(pl.all().gather(rows))
 
 

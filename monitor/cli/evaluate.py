@@ -242,9 +242,7 @@ def drill(
         out.print(report.page(), markup=False, soft_wrap=True, end="")
 
 
-def _pilot(
-    folder: Path, fit: Path | None, seed: int, json_: Path | None, markdown: Path | None, quiet: bool
-) -> None:
+def _pilot(folder: Path, fit: Path | None, seed: int, json_: Path | None, markdown: Path | None, quiet: bool) -> None:
     """The pilot's protocol, or the model that ships."""
     from ..errors import BadInput, Problem
     from ..evaluate.pilot import Plan, report, run_pilot

@@ -80,9 +80,7 @@ def rescore(
         highlight=False,
     )
     if done.foreign:
-        out.out(
-            f"{done.foreign:,} rows were not read: another release wrote them in another layout", highlight=False
-        )
+        out.out(f"{done.foreign:,} rows were not read: another release wrote them in another layout", highlight=False)
 
 
 def _row(row: tuple[object, ...]) -> tuple[object, ...]:

@@ -36,9 +36,7 @@ def show_changes(found: Comparison) -> None:
         shadow = sum(values[name]["shadow"].values())
         out.out(f"{name}: {values[name]['rules']} rules ({values[name]['hash']}), alerts {counts}, {shadow} in shadow",
                 highlight=False)  # fmt: skip
-    lines = [
-        (name, *_counts(rule["old"]), *_counts(rule["new"])) for name, rule in values["rules"].items()
-    ]
+    lines = [(name, *_counts(rule["old"]), *_counts(rule["new"])) for name, rule in values["rules"].items()]
     columns = ("rule", "old mode", "rows", "subjects", "new mode", "rows", "subjects")
     out.print(table(f"{len(lines)} rules differ", columns, lines))
     tally = ", ".join(f"{sum(c.what == w for c in found.accounts)} {w}" for w in WHAT)

@@ -73,7 +73,7 @@ def transform(name: str) -> Transform:
 def compare(name: str, seed: int, before: Iterable[Revision], after: Iterable[Revision]) -> Fairness:
     """Alerts of the log as it is against those of the changed one. Alert ids and evidence are not compared."""
     moved = _SHIFT_S.get(name, 0.0)
-    first, second = ((list(before), list(after)) if not moved else (_named(before, 0.0), _named(after, moved)))
+    first, second = (list(before), list(after)) if not moved else (_named(before, 0.0), _named(after, moved))
     one, two = Counter(_revision(r, 0.0) for r in first), Counter(_revision(r, moved) for r in second)
     mine, other = _verdicts(first), _verdicts(second)
     changed = sum(((one - two) + (two - one)).values())

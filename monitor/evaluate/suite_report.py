@@ -225,8 +225,16 @@ def mmd_table_rows(suite: SuiteReport) -> list[list[str]]:
 def fairness_rows(suite: SuiteReport) -> list[list[str]]:
     """One row a fairness test and seed."""
     return [
-        [f.name, str(f.seed), str(f.revisions), str(f.changed), str(f.subjects), str(f.subjects_changed),
-         str(f.aloud_changed), f.reading]
+        [
+            f.name,
+            str(f.seed),
+            str(f.revisions),
+            str(f.changed),
+            str(f.subjects),
+            str(f.subjects_changed),
+            str(f.aloud_changed),
+            f.reading,
+        ]
         for f in suite.fairness
     ]
 

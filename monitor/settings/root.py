@@ -70,9 +70,14 @@ class Settings(Section):
             yield "decode.format", "must be native with source.read: spool, whose rows were translated on arrival"
         if self.ingest.enabled and self.ingest.to == "spool" and self.source.read != "spool":
             yield "source.read", "must be spool where ingest.to is spool, or nobody reads what arrives"
-        if self.ingest.enabled and self.ingest.to == "kafka" and (self.source.read, self.decode.format) != (
-            "kafka",
-            "native",
+        if (
+            self.ingest.enabled
+            and self.ingest.to == "kafka"
+            and (self.source.read, self.decode.format)
+            != (
+                "kafka",
+                "native",
+            )
         ):
             yield "ingest.to", "writes native records to kafka.topic: needs source.read kafka, decode.format native"
 

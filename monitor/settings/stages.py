@@ -201,11 +201,14 @@ class ClassifierSettings(Section):
         default=False, description="Refuse to be ready on a CPU, instead of falling back and saying so."
     )
     buckets: Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], BeforeValidator(split)] = Field(
-        default=(8, 64, 256, 1_024, 4_096, 16_384), min_length=1,
+        default=(8, 64, 256, 1_024, 4_096, 16_384),
+        min_length=1,
         description="Sizes that an inference is padded to, rising; a CPU uses those up to 64.",
     )
     gpu_from: int = Field(
-        default=32, ge=1, le=65_536,
+        default=32,
+        ge=1,
+        le=65_536,
         description="Fewer rows at once go to the CPU also where a GPU is; not with require_gpu.",
     )
     threads: int = Field(

@@ -284,6 +284,8 @@ def _one_row_each(frame: pl.DataFrame) -> pl.DataFrame:
     if not frame["account"].is_duplicated().any():
         return frame
     return frame.group_by("account", maintain_order=True).agg(
-        pl.col("day").first(), *(pl.col(c).sum() for c in (*_COUNTS, "input_tokens", "output_tokens")),
-        pl.col("created_s", "billing", "casual").first(), pl.col("agreed").any(),
+        pl.col("day").first(),
+        *(pl.col(c).sum() for c in (*_COUNTS, "input_tokens", "output_tokens")),
+        pl.col("created_s", "billing", "casual").first(),
+        pl.col("agreed").any(),
     )

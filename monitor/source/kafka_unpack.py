@@ -294,8 +294,11 @@ class QuickRecords(_Made):  # type: ignore[misc]  # the library has no types
             self.bytes_read += batch.size_in_bytes
             for chunk in chunks_of(batch):
                 # a fetch from within a compressed batch brings the whole of it
-                wanted = chunk.cut(int(np.argmax(chunk.spans[:, 0] >= self.fetch_offset)))[1] \
-                    if chunk.first < self.fetch_offset else chunk
+                wanted = (
+                    chunk.cut(int(np.argmax(chunk.spans[:, 0] >= self.fetch_offset)))[1]
+                    if chunk.first < self.fetch_offset
+                    else chunk
+                )
                 if wanted is not None and wanted.first >= self.fetch_offset:
                     yield wanted
         if last is not None and last.magic == 2:  # compaction may have taken the batch's last records

@@ -62,7 +62,6 @@ class Partitioner:
             self._known[account_id] = known
         return known
 
-
     def all(self, account_ids: Sequence[str | None]) -> list[int]:
         """Partition of each id; 0 where there is none."""
         known = self._known.get

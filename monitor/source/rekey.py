@@ -141,9 +141,7 @@ def _write(
             assert digest is not None
             message = messages[i] or b""
             item = None if index is None else index[i]
-            rejects.append(
-                Reject(partition, offset, _reason(value), len(message), digest(message), index=item)
-            )
+            rejects.append(Reject(partition, offset, _reason(value), len(message), digest(message), index=item))
             result.rejected += 1
             continue
         stamp_ms = round(when * 1000) if when is not None and 0 <= when < 1e11 else stamp

@@ -47,7 +47,6 @@ def bytes_of(body: Body) -> bytes:
     return body if isinstance(body, bytes) else body.encode()
 
 
-
 class LinkStore(Protocol):
     """Blobs by step and partition, and how far each partition has come. ``local``: blobs stay objects of this process
     and last as long as it does, so nobody need keep them beside it."""

@@ -102,9 +102,7 @@ def open_url(url: str, endpoint: str | None = None) -> ObjectStore:
 class ObjectCheckpointStore:
     """See :class:`~monitor.store.checkpoints.CheckpointStore`; ``scope`` names topic and consumer group."""
 
-    def __init__(
-        self, objects: ObjectStore, scope: str = "default", *, place: str = "", report: Report = log_report
-    ):
+    def __init__(self, objects: ObjectStore, scope: str = "default", *, place: str = "", report: Report = log_report):
         slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", scope).strip(".-")[:80]
         self._root = f"{slug}-{digest(scope.encode())[:8]}"
         self._objects = objects

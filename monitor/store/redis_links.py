@@ -37,9 +37,7 @@ class RedisLinkStore:
 
     local = False
 
-    def __init__(
-        self, options: RedisOptions, scope: str = "default", *, prefix: str = "abm", ttl_s: int = 3 * 86_400
-    ):
+    def __init__(self, options: RedisOptions, scope: str = "default", *, prefix: str = "abm", ttl_s: int = 3 * 86_400):
         self._client: redis.Redis = connect(options)
         self._place = options.place
         self._prefix = f"{prefix}:{{links:{digest(scope.encode())[:16]}}}"

@@ -78,8 +78,16 @@ def main() -> None:
         print(json.dumps(measure(options.requests, options.accounts, *pace, **CASES[options.role[0]])))
         return
     result: dict[str, Any] = {"load_before": [round(x, 1) for x in os.getloadavg()]}
-    sizes = ["--requests", options.requests, "--accounts", options.accounts, "--per-s", options.per_s,
-             "--event-per-s", options.event_per_s]
+    sizes = [
+        "--requests",
+        options.requests,
+        "--accounts",
+        options.accounts,
+        "--per-s",
+        options.per_s,
+        "--event-per-s",
+        options.event_per_s,
+    ]
     for name in CASES:
         command = [sys.executable, __file__, "--role", name, *map(str, sizes)]
         out = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=os.environ).stdout

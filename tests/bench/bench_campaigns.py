@@ -108,8 +108,10 @@ def main(accounts: int, active: int) -> None:
     at, cpu = time.perf_counter(), time.process_time()
     found = stage.step(FIRST, [])
     planted = -(-accounts // 1_000 // MEMBERS)
-    print(f"clustered and judged in {time.perf_counter() - at:.1f} s ({time.process_time() - cpu:.1f} s of processors),"
-          f" {peak_mb():,.0f} MB: {0 if found is None else len(found.findings)} candidates, {planted} planted")
+    print(
+        f"clustered and judged in {time.perf_counter() - at:.1f} s ({time.process_time() - cpu:.1f} s of processors),"
+        f" {peak_mb():,.0f} MB: {0 if found is None else len(found.findings)} candidates, {planted} planted"
+    )
     for step, word in ((1, "between rebuilds"), (2, "between rebuilds"), (7, "with a rebuild")):
         rows = np.sort(rng.choice(accounts, active, replace=False))
         again = rng.choice(rows, active // 3, replace=False)

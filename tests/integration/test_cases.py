@@ -493,9 +493,7 @@ def test_forget_reaches_the_archive(shell: Path, sink: RedisSink, monkeypatch: p
     assert run("hunt", "--seed", "a-2")[0] == 0
 
 
-def test_rules_in_shadow_and_what_they_say_out_of_the_stream(
-    shell: Path, sink: RedisSink, client: redis.Redis
-) -> None:
+def test_rules_in_shadow_and_what_they_say_out_of_the_stream(shell: Path, sink: RedisSink, client: redis.Redis) -> None:
     """Statistics count both streams and what people decided; an explanation is a reading, and noted."""
     trial = {"mode": "shadow", "rules": ["one-shot-template"]}
     sink.send([lone(1, 1), lone(1, 2), lone(1, 11, subject="a-1", **trial), lone(1, 12, subject="a-9", **trial)])

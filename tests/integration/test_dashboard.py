@@ -48,9 +48,7 @@ PANELS: list[dict[str, Any]] = [
 ]
 GRAPHS = [panel for panel in PANELS if panel["datasource"]["type"] == "prometheus"]
 QUERIES = [(panel["title"], target["expr"]) for panel in GRAPHS for target in panel["targets"]]
-ANNOTATIONS = [
-    (entry["name"], entry["expr"]) for board in BOARDS.values() for entry in board["annotations"]["list"]
-]
+ANNOTATIONS = [(entry["name"], entry["expr"]) for board in BOARDS.values() for entry in board["annotations"]["list"]]
 METRIC = re.compile(r"\babusemon_[a-z0-9_]+")
 
 METRIC_VALUES = (

@@ -27,8 +27,10 @@ def raised(log: Path, out: Path) -> dict[str, dict[str, Any]]:
             found |= {account: alert for account in alert["accounts"] if account not in found}
             continue
         held = found.get(alert["subject"])
-        if held is None or held["kind"] == "campaign" or (
-            SEVERITIES.index(alert["severity"]) > SEVERITIES.index(held["severity"])
+        if (
+            held is None
+            or held["kind"] == "campaign"
+            or (SEVERITIES.index(alert["severity"]) > SEVERITIES.index(held["severity"]))
         ):
             found[alert["subject"]] = alert
     return found

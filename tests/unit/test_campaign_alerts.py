@@ -61,9 +61,7 @@ def stage(rules: RuleSet) -> CampaignAlerts:
     return CampaignAlerts(rules.policy, rules.rules, AlertOptions(versions={"monitor": "1"}), STEP_MS, ranked)
 
 
-def judged(
-    rules: RuleSet, *fired: str, members: int = 12, campaign: str = "camp_1", **values: float | None
-) -> Judged:
+def judged(rules: RuleSet, *fired: str, members: int = 12, campaign: str = "camp_1", **values: float | None) -> Judged:
     given = {**VALUES, **values}
     found = Found(tuple(Who(f"a{i}") for i in range(members)), exposure=EXPOSURE)
     return Judged(campaign, given, fired, found, partial(changes, rules, given, fired))

@@ -197,7 +197,7 @@ def test_a_newcomer_needs_two_groups_an_attested_one_and_the_margin() -> None:
 
 
 def test_a_wrapper_alone_is_no_harvest() -> None:
-    """"Answer only from the material" stands in a framed customer's system prompt, which the framer copies."""
+    """ "Answer only from the material" stands in a framed customer's system prompt, which the framer copies."""
     asks = ("reasoning_elicitation", "rubric_grading", "preference_pair", "score_only", "dataset_generation")
     flags = (*asks, "wrapper")
     shared = {name: pl.lit(0) for name in (*sums.SHARED, "length", "upper", "newline", "code", "unique")}

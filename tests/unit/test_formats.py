@@ -173,6 +173,7 @@ def test_redacted_content_is_not_known():
 
 # ---------------------------------------------------------------------------------------------------------- protobuf
 
+
 @pytest.mark.parametrize("sample", [s for s in SAMPLES if s.startswith("otlp")])
 def test_protobuf_and_json_are_the_same(sample):
     binary = [as_protobuf(line) for line in foreign.lines(sample)]

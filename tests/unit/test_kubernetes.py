@@ -331,9 +331,7 @@ def test_helm_refuses_them(helm: str, maker: ModuleType, path: str) -> None:
 @pytest.mark.helm
 def test_helm_refuses_fewer_replicas_at_most_than_at_least(helm: str, maker: ModuleType) -> None:
     with pytest.raises(RuntimeError, match="maxReplicas"):
-        maker.template(
-            helm, "--set", "autoscaling.enabled=true,autoscaling.minReplicas=9,autoscaling.maxReplicas=2"
-        )
+        maker.template(helm, "--set", "autoscaling.enabled=true,autoscaling.minReplicas=9,autoscaling.maxReplicas=2")
 
 
 def test_the_schema_is_one_and_takes_the_defaults() -> None:

@@ -44,7 +44,7 @@ def test_a_threshold_holds_its_rate_in_nineteen_of_twenty() -> None:
 def test_the_tail_goes_on_where_ranks_end() -> None:
     rng = np.random.default_rng(3)
     far = -np.log(1e-5)
-    found = np.array([tail_p_values(rng.standard_exponential(20_000), [far, 1.0])  for _ in range(40)])
+    found = np.array([tail_p_values(rng.standard_exponential(20_000), [far, 1.0]) for _ in range(40)])
     assert np.exp(np.log(found[:, 0] + 1e-12).mean()) == pytest.approx(1e-5, rel=1.5)
     assert (found[:, 0] < 1 / 20_001).all()
     assert found[:, 1] == pytest.approx(np.exp(-1), rel=0.05)

@@ -87,9 +87,7 @@ def test_the_last_reading_of_a_day_is_kept_and_asked_about(tmp_path: Path) -> No
         assert got[THEN[1]].null_count() == len(got)
 
 
-@pytest.mark.parametrize(
-    "engine", ["threads", "local", "processes:2", pytest.param("ray", marks=pytest.mark.cluster)]
-)
+@pytest.mark.parametrize("engine", ["threads", "local", "processes:2", pytest.param("ray", marks=pytest.mark.cluster)])
 def test_every_engine_finds_the_same(tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))

@@ -116,9 +116,7 @@ def test_a_reservoir_leans_to_the_recent() -> None:
     kept = Reservoir(200, 1)
     time = np.repeat(np.arange(40) * 3_600, 100)
     rows = time.astype(np.float32)[:, None]
-    kept.add(
-        decay_key(rng.integers(0, 2**64, 4_000, dtype=np.uint64), time, 8 * 3_600.0), time.astype(np.uint64), rows
-    )
+    kept.add(decay_key(rng.integers(0, 2**64, 4_000, dtype=np.uint64), time, 8 * 3_600.0), time.astype(np.uint64), rows)
     recent = (kept.rows >= 20 * 3_600).mean()
     assert 0.75 < recent < 0.97  # at a half-life of 8 h the older half weighs 2 ** -2.5 of the newer
 
