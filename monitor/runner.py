@@ -24,7 +24,8 @@ from monitor.beside import Beside
 from monitor.campaigning import LEADER
 from monitor.checkpointing import Checkpointer
 from monitor.dead_letters import DeadLetterBox
-from monitor.errors import DependencyDown, Fenced, SinkBusy
+from monitor.errors import Fenced
+from monitor.patience import Patience
 from monitor.pipeline import Pipeline, Prepared
 from monitor.records import Alert, Checkpoint, RawBatch, Reject
 from monitor.rounds import Rounds
@@ -35,7 +36,6 @@ from monitor.source.reject_limit import RejectLimit
 
 _LOG = logging.getLogger(__name__)
 _POLL_S = 0.2
-_KEEP_ALIVE_S = 1.0
 _FOREVER_MS = 1 << 62
 CHECKS = ("partitions", "records", "sinks", "checkpoints")
 """Conditions of readiness that the loop itself sees to."""
@@ -82,6 +82,7 @@ class Runner:
     """Every few seconds, and when partitions came: context that arrived, a Redis that lost its data."""
     done: Callable[[Source], bool] = lambda source: source.finished
     source: Source = field(init=False)
+    _patiently: Patience = field(init=False)
     _ahead: Ahead = field(default_factory=Ahead)
     _beside: Beside = field(default_factory=Beside)
     began: float = 0.0
@@ -102,6 +103,10 @@ class Runner:
     def run(self, open_source: Callable[[Runner], Source]) -> None:
         """Until a signal says stop, or ``done`` says that nothing more will come: then every open tick closes."""
         self.source = open_source(self)
+        self._patiently = Patience(
+            self.source, self.pipeline.observe, self.health, self.signals, self.systemd, self.options.drain_s,
+            held=lambda: self._stopped | self._lost,
+        )  # fmt: skip
         self.began = self._rounds.ended = self._last_reload = time.monotonic()
         for check in CHECKS[1:]:
             self.health.set(check, True)
@@ -302,45 +307,6 @@ class Runner:
     def _deliver(self, alerts: Sequence[Alert]) -> None:
         if alerts:
             self._patiently(lambda: self.sink.send(alerts))
-
-    def _patiently(self, work: Callable[[], None]) -> None:
-        """Do ``work``; while a sink or a store is away read nothing. After SIGTERM it waits ``drain_s`` more."""
-        telemetry = self.pipeline.observe.telemetry
-        paused = False
-        deadline: float | None = None
-        while True:
-            try:
-                work()
-                break
-            except (SinkBusy, DependencyDown) as busy:
-                self.pipeline.observe.failed(busy)
-                if not paused:
-                    paused = True
-                    self.source.pause()
-                    telemetry.paused.set(1)
-                    telemetry.pauses.inc()
-                    self.health.set("sinks", False, str(busy))
-                    _LOG.warning("reading is paused", extra=fields(reason=str(busy)))
-                if self.signals.stopping:
-                    deadline = deadline or time.monotonic() + self.options.drain_s
-                    if time.monotonic() > deadline:
-                        raise
-                self.health.beat()
-                self.systemd.watchdog()
-                self._rest(min(getattr(busy, "retry_after_s", _KEEP_ALIVE_S), _KEEP_ALIVE_S))
-        if paused:
-            self.source.resume()
-            self.source.pause(self._stopped | self._lost)
-            telemetry.paused.set(0)
-            self.health.set("sinks", True)
-
-    def _rest(self, seconds: float) -> None:
-        """Wait; heartbeats go on by themselves. No poll: it could hand over state that is ahead of its offset.
-
-        After ``max_poll_interval_ms`` the group goes on without us, and the next owner reads the same records again.
-        """
-        if self.signals.wait(seconds):
-            time.sleep(seconds)
 
     def _give_up(self, partition: int) -> None:
         """A newer member has it: nothing of it is read any more, nor are campaigns worked for it."""
