@@ -61,11 +61,12 @@ SUITES: Mapping[str, Size] = {
     "smoke": Size(600, 2.0, ("S1", "S4", "S5", "S10", "D1", "B1", "B3", "B4", "B5", "B6"), 300,
                   ablations=("metadata only",)),
     "standard": Size(1000, 3.0, (*ATTACKS, *CONFOUNDERS), 300, MIXES, SIZES, BATCHES, ablation.COARSE, True, True),
-    "full": Size(6000, 14.0, (*ATTACKS, *CONFOUNDERS), 1500, MIXES, SIZES, BATCHES, tuple(ablation.GROUPS), True, True),
+    "full": Size(6000, 18.0, (*ATTACKS, *CONFOUNDERS), 1500, MIXES, SIZES, BATCHES, tuple(ablation.GROUPS), True, True),
 }  # fmt: skip
 """``standard`` makes one world of 480,000 requests a seed, which the detector reads 14 times (ablations, parts off,
 fairness), and 13 smaller ones (mixes, sizes, pairs): 8 million requests in all. ``full`` reads 20 times one of about
-8 million, for a night; it alone takes each kind of link away by itself."""
+10 million, for a night; it alone takes each kind of link away by itself. In its 18 days every account of S9 lives its
+14 (they are made over four); cut to 14, 5.9 % of their requests had leaked, 5.5 of which nobody could have helped."""
 
 
 def mix_variant(share: float) -> Scenario:
