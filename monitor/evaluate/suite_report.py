@@ -162,8 +162,7 @@ _SEMI_REAL = ("attack text", "abusive accounts : population", "found", "hypothes
               "drop (points)", "leaked", "false HIGH campaigns", "honest accounts accused",
               "abusive accounts at medium", "drop (points)", "honest accounts at medium")  # fmt: skip
 _MMD = ("null windows of", "attack text", "window", "false alarms", *(f"caught at {s:.0%}" for s in SHARES))
-_FAIR = ("log changed by", "seed", "alert revisions", "of them changed", "subjects", "verdicts changed",
-         "of them aloud", "reading")  # fmt: skip
+_FAIR = ("log changed by", "seed", "alert revisions", "of them changed", "subjects", "verdicts changed", "reading")
 
 _GROUPS = ("by", "group", "honest accounts", *(f"named at {level} or more" for level in GROUP_LEVELS))
 
@@ -225,16 +224,7 @@ def mmd_table_rows(suite: SuiteReport) -> list[list[str]]:
 def fairness_rows(suite: SuiteReport) -> list[list[str]]:
     """One row a fairness test and seed."""
     return [
-        [
-            f.name,
-            str(f.seed),
-            str(f.revisions),
-            str(f.changed),
-            str(f.subjects),
-            str(f.subjects_changed),
-            str(f.aloud_changed),
-            f.reading,
-        ]
+        [f.name, str(f.seed), str(f.revisions), str(f.changed), str(f.subjects), str(f.subjects_changed), f.reading]
         for f in suite.fairness
     ]
 

@@ -38,20 +38,17 @@ def test_a_shifted_day_is_compared_at_the_same_moment_of_the_log():
 
 
 @pytest.mark.parametrize(
-    ("given", "changed", "holds"),
-    [({"severity": "low"}, {"severity": "medium"}, False), ({"mode": "shadow"}, {"mode": "alert"}, False),
-     ({"hypothesis": "resale"}, {"hypothesis": "distillation"}, False),
-     ({"severity": "low"}, {"severity": "info"}, True),
-     ({"mode": "shadow"}, {"mode": "shadow", "severity": "high"}, True)],
+    ("given", "changed"),
+    [({"severity": "low"}, {"severity": "info"}), ({"mode": "shadow"}, {"mode": "shadow", "severity": "high"}),
+     ({"mode": "shadow"}, {"mode": "alert"}), ({"hypothesis": "resale"}, {"hypothesis": "distillation"})],
 )  # fmt: skip
-def test_nobody_may_be_woken_for_the_hour(given, changed, holds):
+def test_nothing_may_be_said_of_anybody_for_the_hour(given, changed):
     later = 100.0 + fairness.SHIFT_H * 3600
     for one, other in ((given, changed), (changed, given)):
         found = fairness.compare(fairness.SHIFTED, 1, [alert(**one)], [alert(at=later, **other)])
-        assert (found.changed, found.subjects_changed, found.holds) == (2, 1, holds)
-        assert ("BROKEN" in found.reading) is not holds
-    quiet = given.get("severity") == "low" or given.get("mode") == "shadow"
-    assert fairness.compare(fairness.SHIFTED, 1, [alert(**given)], []).holds is quiet
+        assert (found.changed, found.subjects_changed, found.holds) == (2, 1, False)
+        assert "BROKEN" in found.reading
+    assert fairness.compare(fairness.SHIFTED, 1, [alert(**given)], []).holds is False
 
 
 def test_a_campaign_is_the_same_by_whatever_step_its_id_is_made():
