@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from monitor.features.aggregates import TEMPLATE_BUCKETS as BUCKETS
 from monitor.features.pages import PAGE, give_back, page_of
-from monitor.features.panes import DAY_MS, INT32_MAX, LevelView, day_begins_ms, find_or_begin, unlink
+from monitor.features.panes import INT32_MAX, LevelView, day_of, find_or_begin, unlink
 from monitor.features.recent import judge, remember
 from monitor.features.shapes import (
     EXEMPLAR_BYTES,
@@ -187,7 +187,7 @@ def fold(
             _reset(s, accounts, rings, minute, hour, day)
             accounts.first_ms[s] = k * tick_ms
         accounts.dirty[s] = 1
-        today = (k * tick_ms - day_begins_ms(accounts.first_ms[s])) // DAY_MS
+        today = day_of(k * tick_ms, accounts.first_ms[s])
         clear(room.of_tick)
         while i < n_events and events.slot[i] == s and events.tick[i] == k:
             for c in range(len(narrow)):

@@ -147,7 +147,7 @@ class Level:
 
 
 def minute_hour_day() -> tuple[Level, Level, Level]:
-    """The three levels: 60 minutes, 24 hours, 7 days of the account's own (:func:`day_begins_ms`). Minutes are few
+    """The three levels: 60 minutes, 24 hours, 7 days of the account's own (:func:`days_begin_ms`). Minutes are few
     bytes and soon dropped: they are not frozen."""
     return (
         Level.empty(60_000, 60, len(agg.NARROW_MINUTE), len(agg.WIDE_MINUTE), 0, freezes=False),
@@ -280,8 +280,13 @@ def days_begin_ms(first_ms: _Ms) -> _Ms:
     return first_ms // HOUR_MS * HOUR_MS % DAY_MS
 
 
-day_begins_ms = njit(days_begin_ms)
-"""The same within a kernel, of one account."""
+_day_begins_ms = njit(days_begin_ms)
+
+
+@njit
+def day_of(at_ms: int, first_ms: int) -> int:
+    """The number of that day of an account whose first request came at ``first_ms``, as its panes have it."""
+    return (at_ms - _day_begins_ms(first_ms)) // DAY_MS
 
 
 @njit

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.features.frozen import thaw
-from monitor.features.panes import DAY_MS, LevelView, day_begins_ms
+from monitor.features.panes import LevelView, day_of
 from monitor.features.shapes import EXEMPLAR_BYTES, EXEMPLARS, MODELS, TOTALS, Accounts, Columns, Room, Sums, Windows
 from monitor.jit import njit
 
@@ -126,9 +126,9 @@ def window(
     out.day_hours[r] = active
 
     clear(of_week)
-    begins = day_begins_ms(accounts.first_ms[s])
-    t = (start - begins) // DAY_MS
-    first_day = (accounts.first_ms[s] - begins) // DAY_MS
+    first_ms = accounts.first_ms[s]
+    t = day_of(start, first_ms)
+    first_day = day_of(first_ms, first_ms)
     out.past_days[r] = min(max(t - first_day, 0), 6)
     p = day.head[s]
     today = NO_PANE
