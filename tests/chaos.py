@@ -59,22 +59,6 @@ def streamed(group: Group) -> list[Entry]:
     return list(entries(json.loads(body) for _, _, body in group.alerts()))
 
 
-def lag(group: Group) -> int:
-    """Records after the group's committed offsets; a broker that is away counts as behind."""
-    from kafka import TopicPartition
-    from kafka.admin import OffsetSpec
-    from kafka.errors import KafkaError
-
-    try:
-        with servers.admin(group.bootstrap) as client:
-            committed = client.list_group_offsets({group.name: None})[group.name]
-            parts = [TopicPartition(group.topic, p) for p in range(PARTITIONS)]
-            ends = client.list_partition_offsets(dict.fromkeys(parts, OffsetSpec.LATEST))
-    except KafkaError:
-        return 1 << 30
-    return sum(end.offset - max(0, committed[tp].offset if tp in committed else 0) for tp, end in ends.items())
-
-
 class Watch(threading.Thread):
     """Asks a member for its health five times a second: ``(seconds, /healthz, /readyz, reason)``."""
 
@@ -152,7 +136,7 @@ class Trial:
         self.group.bootstrap = bootstrap or self.group.bootstrap
         self.member = self.group.start(env=env)
         self.send(0)
-        self.require("it reads", lambda: self.member.alive() and lag(self.group) == 0)
+        self.require("it reads", lambda: self.member.alive() and self.group.lag() == 0)
         self.require("it is ready", self.member.ready)
         self.say(f"read {len(self.part(0))} records in peace")
 
@@ -188,7 +172,7 @@ class Trial:
     def recovered(self, since: float | None = None) -> None:
         """Measure until everything that was sent is read and committed, and readiness is back."""
         since = time.monotonic() if since is None else since
-        self.require("everything is read", lambda: self.member.alive() and lag(self.group) == 0)
+        self.require("everything is read", lambda: self.member.alive() and self.group.lag() == 0)
         self.require("it is ready again", self.member.ready)
         self.recovery_s = time.monotonic() - since
         self.say(f"recovered in {self.recovery_s:.1f} s")

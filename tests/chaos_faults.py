@@ -11,7 +11,7 @@ from pathlib import Path
 
 import servers
 from accounting import MALFORMED
-from chaos import PATIENCE_S, Trial, lag, undisturbed
+from chaos import PATIENCE_S, Trial, undisturbed
 from chaos_stores import (
     checkpoint_cut,
     checkpoint_of_another_version,
@@ -133,7 +133,7 @@ def bad_rules(t: Trial) -> None:
         (rules / "volume" / "broken.yaml").write_text("id: broken\nwhen: nonsense >\n")
         t.require("refused", lambda: t.member.metric("abusemon_rules_last_reload_successful") == 0)
         t.send(1)
-        t.require("it is read", lambda: lag(t.group) == 0)
+        t.require("it is read", lambda: t.group.lag() == 0)
         (rules / "volume" / "broken.yaml").unlink()
         since = time.monotonic()
     t.send(2)
@@ -158,7 +158,7 @@ def bad_models(t: Trial) -> None:
         (models / "broken" / "model.onnx").write_bytes(t.chance.randbytes(4_096))
         (models / "CURRENT").write_text("broken")
         t.send(1)
-        t.require("it is read", lambda: lag(t.group) == 0)
+        t.require("it is read", lambda: t.group.lag() == 0)
         since = time.monotonic()
     t.send(2)
     t.recovered(since)
@@ -176,7 +176,7 @@ def memory_limit(t: Trial) -> None:
     resource.prlimit(pid, resource.RLIMIT_AS, (held // 2, held // 2))
     t.say(f"it has {held >> 20:,} MB of addresses and gets none beyond half of these: no page more")
     t.send(1)
-    if wait_for(lambda: t.member.process.poll() is not None or lag(t.group) == 0, PATIENCE_S, 0.2):
+    if wait_for(lambda: t.member.process.poll() is not None or t.group.lag() == 0, PATIENCE_S, 0.2):
         status = t.member.process.poll()
         t.notes.append("it had enough" if status is None else f"it ended with status {status}")
         if status == 0:

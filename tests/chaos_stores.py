@@ -10,7 +10,7 @@ import time
 import msgspec
 import redis
 import servers
-from chaos import Trial, lag, streamed
+from chaos import Trial, streamed
 from chaos_means import DurableRedis, fill, mounted, slowed
 from members import PARTITIONS
 
@@ -94,13 +94,13 @@ def redis_flushed(t: Trial) -> None:
     with servers.RedisServer() as server, contextlib.closing(redis.Redis.from_url(server.url)) as client:
         t.begin(redis_url=server.url)
         t.send(1)
-        t.require("it is read", lambda: lag(t.group) == 0)
+        t.require("it is read", lambda: t.group.lag() == 0)
         t.earlier = streamed(t.group)
         with t.fault("FLUSHALL", falls=None):
             client.flushall()
             since = time.monotonic()
             t.send(2)
-            t.require("it is read", lambda: lag(t.group) == 0)
+            t.require("it is read", lambda: t.group.lag() == 0)
         t.recovered(since)
         t.notes.append(f"{len(t.earlier)} entries were in the stream before")
         t.finish()
@@ -169,7 +169,7 @@ def checkpoint_older(t: Trial) -> None:
     shutil.copytree(t.folder / "state", t.folder / "backup")
     t.member = t.group.start()
     t.send(1)
-    t.require("it is read", lambda: t.member.alive() and lag(t.group) == 0)
+    t.require("it is read", lambda: t.member.alive() and t.group.lag() == 0)
     t.member.kill()
     shutil.rmtree(t.folder / "state")
     (t.folder / "backup").rename(t.folder / "state")

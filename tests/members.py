@@ -23,6 +23,9 @@ from pathlib import Path
 
 import redis
 import servers
+from kafka import TopicPartition
+from kafka.admin import OffsetSpec
+from kafka.errors import RetriableError
 
 from monitor.settings import KafkaSettings
 from monitor.simulate.api import build
@@ -223,10 +226,26 @@ class Group:
         return stream(self.redis_url, self.name)
 
     def owned(self) -> dict[str, int]:
-        """Member id -> number of partitions, as the group's description says."""
-        with servers.admin(self.bootstrap) as client:
+        """Member id -> number of partitions, as the group's description says; nobody while it has no coordinator."""
+        with servers.admin(self.bootstrap) as client, contextlib.suppress(RetriableError):
             described = client.describe_groups([self.name])[self.name]
-        return {m["member_id"]: _partitions(m) for m in described["members"]}
+            return {m["member_id"]: _partitions(m) for m in described["members"]}
+        return {}
+
+    def lag(self) -> int:
+        """Records after its committed offsets.
+
+        While its broker is away, or loads the offsets (a fresh one says of itself that it is not the coordinator,
+        or that there is none), nothing is known to be read.
+        """
+        parts = [TopicPartition(self.topic, p) for p in range(PARTITIONS)]
+        try:
+            with servers.admin(self.bootstrap) as client:
+                committed = client.list_group_offsets({self.name: None})[self.name]
+                ends = client.list_partition_offsets(dict.fromkeys(parts, OffsetSpec.LATEST))
+        except RetriableError:
+            return 1 << 30
+        return sum(end.offset - max(0, committed[tp].offset if tp in committed else 0) for tp, end in ends.items())
 
     def close(self) -> None:
         """Kill whatever still runs."""

@@ -38,28 +38,7 @@ class DurableRedis(servers.RedisServer):
 def read_all(group, member, records):
     """Produce records, and wait until a checkpoint reflects them."""
     produce(group.bootstrap, group.topic, records)
-    assert wait_for(lambda: member.alive() and lag(group) == 0, 150, 0.2)
-
-
-def lag(group):
-    """Records after the group's committed offsets."""
-    from kafka import TopicPartition
-    from kafka.errors import CoordinatorNotAvailableError
-
-    with servers.admin(group.bootstrap) as client:
-        try:
-            committed = client.list_group_offsets({group.name: None})[group.name]
-        except CoordinatorNotAvailableError:  # the first member of a fresh broker waits for it too
-            return -1
-        wanted = {TopicPartition(group.topic, p): servers_latest() for p in range(4)}
-        ends = client.list_partition_offsets(wanted)
-    return sum(end.offset - max(0, committed[tp].offset if tp in committed else 0) for tp, end in ends.items())
-
-
-def servers_latest():
-    from kafka.admin import OffsetSpec
-
-    return OffsetSpec.LATEST
+    assert wait_for(lambda: member.alive() and group.lag() == 0, 150, 0.2)
 
 
 def test_redis_dies_and_comes_back(make):
