@@ -20,6 +20,12 @@ BATCHES = (12,)
 as many as the first. At the full size 116 of 200 come. A world of a thousand has four by its own scale, the third of
 them on the second day: that measures how few accounts are a campaign, and not how soon this one is found."""
 
+LIVES = "lives"
+LIVES_ACCOUNTS, LIVES_DAYS = 400, 18.0
+"""A world so long that who lasts over a week does so in it: the accounts of S9 live 14 days and are made over four.
+In three days 22 % of their requests leak, 18 of which go before their first sessions end: what a campaign leaks over
+its life can't be read off a world that is shorter. 400 accounts beside it, since only time is asked about."""
+
 SIDES = ("without", "with")
 
 
@@ -55,18 +61,20 @@ class Size:
     ablations: tuple[str, ...] = ()
     fairness: bool = False
     pairs: bool = False
+    lives: bool = False
 
 
 SUITES: Mapping[str, Size] = {
     "smoke": Size(600, 2.0, ("S1", "S4", "S5", "S10", "D1", "B1", "B3", "B4", "B5", "B6"), 300,
                   ablations=("metadata only",)),
-    "standard": Size(1000, 3.0, (*ATTACKS, *CONFOUNDERS), 300, MIXES, SIZES, BATCHES, ablation.COARSE, True, True),
+    "standard": Size(1000, 3.0, (*ATTACKS, *CONFOUNDERS), 300, MIXES, SIZES, BATCHES, ablation.COARSE, True, True,
+                     lives=True),
     "full": Size(6000, 18.0, (*ATTACKS, *CONFOUNDERS), 1500, MIXES, SIZES, BATCHES, tuple(ablation.GROUPS), True, True),
 }  # fmt: skip
 """``standard`` makes one world of 480,000 requests a seed, which the detector reads 14 times (ablations, parts off,
-fairness), and 13 smaller ones (mixes, sizes, pairs): 8 million requests in all. ``full`` reads 20 times one of about
-10 million, for a night; it alone takes each kind of link away by itself. In its 18 days every account of S9 lives its
-14 (they are made over four); cut to 14, 5.9 % of their requests had leaked, 5.5 of which nobody could have helped."""
+fairness), and 14 others (mixes, sizes, pairs, a long one): 9 million requests in all. ``full`` reads 20 times one of
+about 10 million, for a night; it alone takes each kind of link away by itself. In its 18 days every account of S9 lives
+its 14 (they are made over four); cut to 14, 5.9 % of their requests leaked, 5.5 of which nobody could have helped."""
 
 
 def mix_variant(share: float) -> Scenario:

@@ -30,6 +30,9 @@ from .mmd_table import MmdRow
 from .score import CampaignScore, Evaluation, evaluate
 from .semireal import Sources, mmd_rows
 from .sizes import (
+    LIVES,
+    LIVES_ACCOUNTS,
+    LIVES_DAYS,
     PAIR_ACCOUNTS,
     PAIRS,
     SIDES,
@@ -278,6 +281,9 @@ def jobs_of(
             small = replace(size, accounts=min(size.accounts, PAIR_ACCOUNTS), days=pair.days)
             sides = [f"{pair.name}, {side}" for side in SIDES]
             jobs += [Job(n, seed, small, folder, backtest, variant=n) for n in sides]
+        if size.lives:
+            long = replace(size, accounts=min(size.accounts, LIVES_ACCOUNTS), days=LIVES_DAYS)
+            jobs.append(Job(LIVES, seed, long, folder, backtest, variant=LIVES))
         real = semi_real or Sources()
         jobs += [
             Job(n, seed, size, folder, backtest, variant=n, prompts=files, trace=real.trace)

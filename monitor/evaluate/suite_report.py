@@ -20,7 +20,7 @@ from .groups import added
 from .mmd_table import SHARES
 from .score import DELAYS_H, CampaignScore, Evaluation, LoneScore, Rate, rate
 from .semireal import PREFIX
-from .sizes import PAIRS, SIDES
+from .sizes import LIVES, PAIRS, SIDES
 from .spread import CONFUSION, WORST, confusion_rows, worst_rows
 from .suite import Named, SuiteReport
 
@@ -81,10 +81,10 @@ def pooled(rates: Sequence[Rate], runs: Sequence[Evaluation]) -> Rate:
 
 
 def false_rows(suite: SuiteReport) -> list[list[str]]:
-    """One row a run of the composed world: false alarms as rates, each with its 95 % upper bound, over seeds."""
+    """One row a run of the composed world or the long one: rates of false alarms, at most (95 %), over seeds."""
     rows = []
     for name in (n for n in suite.names if n not in TESTS):
-        runs = [o.evaluation for o in suite.of(name) if o.variant == "composed"]
+        runs = [o.evaluation for o in suite.of(name) if o.variant in ("composed", LIVES)]
         if not runs:
             continue
         row = [name, str(sum(e.account_days for e in runs))]
@@ -252,6 +252,8 @@ def sections(suite: SuiteReport) -> list[tuple[str, Sequence[str], list[list[str
         ("False alarms", _FALSE, false_rows(suite)),
         ("Scenarios", _SCENARIOS, scenario_rows(suite)),
         ("The worst seed of each scenario", WORST, worst_rows(suite)),
+        ("Scenarios over their lives", _SCENARIOS, scenario_rows(suite, LIVES)),
+        ("The worst seed of each, over their lives", WORST, worst_rows(suite, LIVES)),
         ("Hypotheses: what campaigns are and what they are called", CONFUSION, confusion_rows(suite)),
         ("Benign look-alikes", _LOOK_ALIKES, confounder_rows(suite)),
         ("Single abusive accounts", _LONE, lone_rows(suite)),

@@ -13,7 +13,7 @@ from monitor.evaluate import api as api_of
 from monitor.evaluate import suite_report as tables
 from monitor.evaluate.inputs import Ledger, read_truth
 from monitor.evaluate.score import CampaignScore
-from monitor.simulate import api
+from monitor.simulate import api, find
 from monitor.simulate.arrivals import DAY, day_factor
 from monitor.simulate.world import Simulator
 
@@ -352,6 +352,25 @@ def test_a_batch_is_run_with_and_without_text_on_one_world(tmp_path, monkeypatch
     told = report.time_to_alert()
     assert [name for name, *_ in told] == ["batch 2", "batch 2, metadata only"]
     assert [runs for _, runs, *_ in told] == [found for _, _, found, *_ in told]
+
+
+def test_whole_lives_are_a_world_of_their_own_as_long_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(suite, "SUITES", {"small": sizes.Size(60, 0.3, ("S1", "B5"), 40, lives=True)})
+    monkeypatch.setattr(suite, "LIVES_ACCOUNTS", 10)
+    monkeypatch.setattr(suite, "LIVES_DAYS", 1.5)
+    report = suite.run_suite("small", oracle, tmp_path, seeds=2, with_baselines=False)
+    assert report.names == ["detector", "lives"]
+    short, long = ([o.evaluation for o in report.of(name)] for name in report.names)
+    assert all(b.days > 2 * a.days for a, b in zip(short, long, strict=True))
+    assert all(b.population < a.population for a, b in zip(short, long, strict=True))
+    shown = {title: [row[0] for row in rows] for title, _, rows in tables.sections(report)}
+    assert shown["Scenarios over their lives"] == shown["The worst seed of each, over their lives"] == ["S1"]
+    assert [row[0] for row in tables.detector_rows(report)] == ["detector"]  # nothing else has read this log
+    assert [row[:2] for row in tables.false_rows(report)] == [
+        [name, str(sum(e.account_days for e in runs))] for name, runs in zip(report.names, (short, long), strict=True)
+    ]
+    longest = max(s.days for s in find(sizes.SUITES["standard"].scenarios) if s.id == "S9")
+    assert longest + 4 <= sizes.LIVES_DAYS  # the account of S9 that comes last
 
 
 def test_unknown_suite_and_no_seed_are_said(tmp_path):
