@@ -20,7 +20,7 @@ from typing import Any, Self
 
 import servers
 
-WAIT_S = 60.0
+WAIT_S = 180.0
 
 
 class Chromium:

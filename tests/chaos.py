@@ -21,12 +21,11 @@ from typing import Any
 
 import servers
 from kills import difference
-from members import PARTITIONS, Group, Member, Record, log, produce, wait_for
+from members import PARTITIONS, PATIENCE_S, Group, Member, Record, log, produce, wait_for
 
 from monitor.offline import backtest_files
 from monitor.settings import Settings
 
-PATIENCE_S = 180.0
 KEY = {"keys": {"ring": [{"id": "k1", "secret": "0123456789abcdef0123456789abcdef"}]}}
 Entry = tuple[str, int, bytes]
 
@@ -190,7 +189,7 @@ class Trial:
         self.group.finish.touch()
         if again:
             self.member = self.group.start()
-        self.member.end(PATIENCE_S)
+        self.member.end()
         self.found = streamed(self.group)
 
     def result(self) -> Result:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import servers
 from accounting import MALFORMED
-from chaos import PATIENCE_S, Trial, undisturbed
+from chaos import Trial, undisturbed
 from chaos_stores import (
     checkpoint_cut,
     checkpoint_of_another_version,
@@ -176,7 +176,7 @@ def memory_limit(t: Trial) -> None:
     resource.prlimit(pid, resource.RLIMIT_AS, (held // 2, held // 2))
     t.say(f"it has {held >> 20:,} MB of addresses and gets none beyond half of these: no page more")
     t.send(1)
-    if wait_for(lambda: t.member.process.poll() is not None or t.group.lag() == 0, PATIENCE_S, 0.2):
+    if wait_for(lambda: t.member.process.poll() is not None or t.group.lag() == 0, every_s=0.2):
         status = t.member.process.poll()
         t.notes.append("it had enough" if status is None else f"it ended with status {status}")
         if status == 0:

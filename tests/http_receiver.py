@@ -66,7 +66,7 @@ class Receiver:
         """What was answered with 2xx."""
         return [got.body for got in self.got if 200 <= got.status < 300]
 
-    def wait(self, count: int, timeout_s: float = 10.0) -> None:
+    def wait(self, count: int, timeout_s: float = 120.0) -> None:
         with self.arrived:
             assert self.arrived.wait_for(lambda: len(self.got) >= count, timeout_s), f"{len(self.got)} of {count}"
 

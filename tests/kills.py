@@ -34,7 +34,7 @@ class Kills:
         for n in range(kills):
             produce(group.bootstrap, group.topic, records[n * size : (n + 1) * size])
             member = group.start(defect=self.defect, linger_s=self.linger_s)
-            assert wait_for(lambda m=member: m.alive() and m.steps, 60, 0.01)
+            assert wait_for(lambda m=member: m.alive() and m.steps, every_s=0.01)
             wait_for(lambda: False, chance.uniform(0, self.longest_wait_s))
             if n % self.aimed_every == 0:
                 seen = Counter(self.hits)

@@ -75,7 +75,7 @@ class Process:
     def end(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         self.log.close()
-        return self.process.wait(60)
+        return self.process.wait(240)
 
 
 def wait(condition: Callable[[], bool], process: Process, seconds: float = 120) -> None:

@@ -88,7 +88,7 @@ class SecuredKafka(servers.ApacheKafka):
     def _wait(self, node: int) -> None:
         super()._wait(node)
         ports = [int(address.rsplit(":", 1)[1]) for address in (self.secure, self.mutual)]
-        self.nodes[node].wait_until(lambda: all(map(accepts, ports)), 30)
+        self.nodes[node].wait_until(lambda: all(map(accepts, ports)), servers.START_S)
 
     def allow(self, kind: str, name: str, *operations: str, user: str = USER) -> None:
         """Let a user do these with a topic or a group of this name."""

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 KAFKA_VERSION = "4.4.0"
 HELM_VERSION = "3.22.0"
+START_S = 240.0
+"""Until a server is taken not to start: long, since how long a thing takes decides no test."""
 _POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
 <groupId>local</groupId><artifactId>kafka-for-tests</artifactId><version>1</version><dependencies>
 <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId>
@@ -189,12 +191,12 @@ class ApacheKafka:
         return []
 
     def _wait(self, node: int) -> None:
-        self.nodes[node].wait_until(lambda: accepts(self.ports[node]), 60)
+        self.nodes[node].wait_until(lambda: accepts(self.ports[node]), START_S)
 
     def _wait_for_cluster(self) -> None:
         from kafka.errors import KafkaError
 
-        end = time.monotonic() + 60
+        end = time.monotonic() + START_S
         while True:
             try:
                 with admin(self.bootstrap) as client:
@@ -206,7 +208,7 @@ class ApacheKafka:
             except KafkaError:
                 seen = 0
             if time.monotonic() > end:
-                raise DependencyDown(f"{seen} of {self.brokers} Kafka brokers registered within 60 s")
+                raise DependencyDown(f"{seen} of {self.brokers} Kafka brokers registered within {START_S:.0f} s")
             time.sleep(0.2)
 
     def kill(self, node: int = 1) -> None:
@@ -373,7 +375,7 @@ class Prometheus(EmbeddedServer):
             raise ValueError(f"{expression}: {error.read().decode()}") from error
         return list(body["data"]["result"])
 
-    def wait_for(self, expression: str, timeout_s: float = 20.0) -> list[dict[str, Any]]:
+    def wait_for(self, expression: str, timeout_s: float = 120.0) -> list[dict[str, Any]]:
         """Repeat a query until it returns something."""
         end = time.monotonic() + timeout_s
         while not (found := self.query(expression)) and time.monotonic() < end:

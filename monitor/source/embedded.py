@@ -186,7 +186,7 @@ class EmbeddedServer:
             self.process = ServerProcess(type(self).__name__, self._command(), self.directory / "server.log")
             self.process.start()
             try:
-                self.process.wait_until(self._ready, 15)
+                self.process.wait_until(self._ready, 60)
                 break
             except DependencyDown:
                 self.process.stop()

@@ -276,7 +276,7 @@ def test_every_query_returns_data_from_a_real_prometheus(prometheus: Callable[..
         feeder.start()
         try:
             server = prometheus([urlsplit(service.url).netloc], [ROOT / "deploy/prometheus/alerts.yml"])
-            assert server.wait_for("count_over_time(abusemon_ready[1m]) > 8", timeout_s=60)
+            assert server.wait_for("count_over_time(abusemon_ready[1m]) > 8")
             asked = [*QUERIES, *ANNOTATIONS]
             empty = [f"{title}: {query}" for title, query in asked if not numbers(server.query(filled(query)))]
             assert empty == []

@@ -60,7 +60,6 @@ def lacking(asked: dict[str, set[str]], seen: dict[str, float]) -> set[str]:
 
 @pytest.mark.prometheus
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_each_panel_has_data_while_the_demo_runs(prometheus: Callable[..., Any]) -> None:
     demo, signals = Demo(WORLD, keep=True), Signals()
     player = threading.Thread(target=demo.run, args=(signals,), daemon=True)

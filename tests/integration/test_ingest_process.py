@@ -119,13 +119,13 @@ def test_a_port_that_is_taken_is_said_and_ends_it(tmp_path):
             "MONITOR__KEYS__RING": json.dumps([{"id": "k1", "secret": SECRET}]), "MONITOR__HTTP__ENABLED": "false",
         }  # fmt: skip
         done = subprocess.run(
-            [sys.executable, "-m", "monitor", "ingest"], env=environment, capture_output=True, timeout=120
+            [sys.executable, "-m", "monitor", "ingest"], env=environment, capture_output=True, timeout=400
         )
     assert done.returncode == 2
     assert b"ingest.port" in done.stderr
     del environment["MONITOR__INGEST__TOKEN"]
     done = subprocess.run(
-        [sys.executable, "-m", "monitor", "ingest"], env=environment, capture_output=True, timeout=120
+        [sys.executable, "-m", "monitor", "ingest"], env=environment, capture_output=True, timeout=400
     )
     assert done.returncode == 2
     assert b"ingest.token_file" in done.stderr

@@ -64,7 +64,7 @@ class Process:
         self.end()
 
     def end(self):
-        self.process.wait(20)
+        self.process.wait(120)
         self.thread.join(5)
         self.process.stdout.close()
 
@@ -123,7 +123,7 @@ class Group:
                 member.kill()
 
 
-def wait_for(condition, timeout_s=30.0):
+def wait_for(condition, timeout_s=120.0):
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
         if condition():

@@ -54,7 +54,7 @@ def producer(apache_kafka):
     made.close()
 
 
-def read(source, until, timeout_s=20.0):
+def read(source, until, timeout_s=120.0):
     values, following, end = [], {}, time.monotonic() + timeout_s
     while not until(values, following) and time.monotonic() < end:
         batch = source.poll(1000, 0.2)
@@ -97,7 +97,7 @@ def test_compaction_gaps_are_no_loss(topic, open_source, producer):
             producer.flush()
             time.sleep(0.3)
     producer.flush()
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while time.monotonic() < end:
         producer.send(name, b"last", key=b"last", partition=0).get(10)  # rolls the segment that the others are in
         source = open_source(name)
@@ -136,7 +136,7 @@ def test_a_partition_that_stands_still_is_reported_and_freed(topic, open_source,
     for p in (0, 1):
         producer.send(name, b"x", partition=p)
     producer.flush()
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while not source.stalled() and time.monotonic() < end:
         source.poll(100, 0.1)
         source._look_at = 0.0
@@ -181,7 +181,7 @@ def test_a_rejoin_that_a_short_poll_left_running_is_completed(topic, open_source
     read(source, lambda v, f: coordinator._metadata_snapshot)
     before, coordinator._assignment_snapshot = source.generation, {}  # as if the metadata had changed since the join
     source.poll(100, 0.0)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while coordinator._generation.generation_id == before and time.monotonic() < end:
         time.sleep(0.02)
     assert coordinator.rejoining, "the join was answered, and nobody has taken the answer in"
@@ -229,7 +229,7 @@ def test_added_partitions_are_seen(topic, open_source, apache_kafka):
     with servers.admin(apache_kafka.bootstrap) as client:
         client.create_partitions({name: 5})
     source._consumer._cluster.request_update()
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while source.partitions_total != 5 and time.monotonic() < end:
         source.poll(10, 0.2)
         source._look_at = 0.0
@@ -326,13 +326,13 @@ def test_three_brokers_one_killed_nothing_lost(apache_kafka):
             if n % 200 == 0:
                 values += source.poll(1000, 0.05).values
         producer.flush()
-        values += read(source, lambda v, f: len(values) + len(v) >= 6000, 60)[0]
+        values += read(source, lambda v, f: len(values) + len(v) >= 6000)[0]
         assert sorted(map(int, values)) == list(range(6000))
         source.commit(dict.fromkeys(range(6), 1000))
         producer.close()
-        read(source, lambda v, f: not source.away, 30)
+        read(source, lambda v, f: not source.away)
         for node in (1, 3):
             cluster.kill(node)
-        read(source, lambda v, f: source.away, 30)
+        read(source, lambda v, f: source.away)
         assert "does not answer" in source.away, "readiness falls where no broker is left"
         source.close()

@@ -168,7 +168,7 @@ def test_the_service_runs_on_secured_servers_and_raises_its_alerts(kafka, tmp_pa
             records = log()[:12_000]
             produce(kafka.bootstrap, group.topic, [*records, (b"a", b"{", log()[0][2])])
             member = group.start()
-            assert wait_for(lambda: member.alive() and member.ready(), 60)
+            assert wait_for(lambda: member.alive() and member.ready())
             group.finish.touch()
             member.end()
             assert member.counts["in_rows"] == len(records)

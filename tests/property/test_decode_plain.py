@@ -187,7 +187,7 @@ print('inside')
 """
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=Path(monitor.__file__).parents[1], capture_output=True, text=True,
-        timeout=290,
+        timeout=800,
         env={**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_OPT": "1", "NUMBA_CACHE_DIR": "/dev/null/none"},
     )  # fmt: skip
     assert (done.returncode, done.stdout.strip()) == (0, "inside"), done.stderr[-2000:]

@@ -38,7 +38,7 @@ def run(tmp_path: Path, **env: str) -> str:
     script.write_text(textwrap.dedent(KERNEL))
     base = {k: v for k, v in os.environ.items() if not k.startswith(("NUMBA_", "XDG_"))}
     base |= {"PYTHONPATH": str(REPO), "HOME": str(tmp_path / "home"), **env}
-    done = subprocess.run([sys.executable, str(script)], env=base, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, str(script)], env=base, capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

@@ -341,7 +341,7 @@ out = Sketcher(Keyring.from_seed(1)).sketch_one({"ts": 1, "prompt": "hello there
 print(sorted(out), sorted(out["sketch"]))
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(monitor.__file__).parents[1], capture_output=True, text=True, timeout=280
+        [sys.executable, "-c", code], cwd=Path(monitor.__file__).parents[1], capture_output=True, text=True, timeout=800
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "['sketch', 'ts'] ['form', 'generator', 'ids', 'key_id', 'text', 'v']"
