@@ -28,6 +28,7 @@ I64 = npt.NDArray[np.int64]
 I32 = npt.NDArray[np.int32]
 _ATTESTED = ATTESTED & ~EXACT
 _MEDIUM = np.array([kind.group in ("network", "software") for kind in KINDS], np.bool_)
+_OPERATOR = CODE["egress_asn"]
 _ATTESTED_GROUPS = np.unique(GROUP_OF[_ATTESTED])
 _CLOSING = CODE["template_closing"]
 
@@ -38,8 +39,9 @@ class Witnesses:
 
     ``members``: one row a group and account, with bits by group of kinds, ``link_bits`` (their sum),
     ``attested_bits``, ``templated_requests`` (in templates that the group shares), ``replays`` (blobs that another
-    had before) and ``new_link`` (0 or 1: a network or client that the group shares is one the account took up after
-    its first day).
+    had before), ``new_link`` (0 or 1: a network or client that the group shares is one the account took up after its
+    first day) and ``moved`` (that network is no operator's alone). Whoever takes up a telephone takes up an operator's
+    network with all its region: one honest account, made in the half-day of a farm's, was in its core for that.
     """
 
     values: pl.DataFrame
@@ -97,11 +99,13 @@ def _of(
     templated = [np.bincount(member[kind == k], count[kind == k], n) for k in sorted(TEMPLATES)]
     late = first >= seen_step[who[member]] + day_steps
     medium = _MEDIUM[kind]
+    taken_up = medium & late
     members = {
         "group": group, "account": who, **{name: bits[:, i] for i, name in enumerate(GROUPS)},
         "link_bits": bits.sum(axis=1), "attested_bits": bits[:, _ATTESTED_GROUPS].sum(axis=1),
         "templated_requests": np.max(templated, axis=0).astype(np.int64),
-        "new_link": np.where(some(medium), some(medium & late).astype(np.float64), np.nan),
+        "new_link": np.where(some(medium), some(taken_up).astype(np.float64), np.nan),
+        "moved": some(taken_up & (kind != _OPERATOR)).astype(np.float64),
         "replays": replays.astype(np.int64),
     }  # fmt: skip
     return Witnesses(values, pl.DataFrame({n: pl.Series(column, nan_to_null=True) for n, column in members.items()}))

@@ -121,7 +121,7 @@ def _members(
     content = _does(harvest, texts, row["harvest_share"], np.where(twice, ALIKE, MORE_ALIKE))
     content &= twice | template | (written < MOST)
     moved = (row["new_link_share"] or 0.0) >= MOVED and (row["new_link_quantile"] or 0.0) >= UNUSUAL
-    lately = (part["new_link"].fill_null(0.0).to_numpy() > 0) & moved
+    lately = (part["moved"].to_numpy() > 0) & moved
     gathers = (row["sync_ratio"] or 0.0) >= TOGETHER and (row["sync_pairs"] or 0.0) >= MEETINGS
     timed = np.isin(account, list(together)) & gathers
     sweeps = np.isin(account, list(sweeping))
