@@ -74,6 +74,21 @@ def test_without_text_requests_tell() -> None:
     assert acts[11].account not in later
 
 
+@pytest.mark.parametrize(("taken_up", "members"), [("egress_prefix", 12), ("client_build", 12), ("egress_asn", 0)])
+def test_an_operators_network_taken_up_late_is_nobodys_conduct(taken_up: str, members: int) -> None:
+    """A telephone takes up an operator's network with all its region; an address or a client is of few."""
+    asking = {"question": 2, "n_human": 3, "n_follow": 2}
+    acts, stage = campaign(12, links={"payment": [7], "client_build": [8]}, sums=asking), CampaignStage()
+    stage.step(FIRST, [blob(0, people(400) + acts)])
+    for act in acts:
+        act.links = {"payment": [7], taken_up: [9]}
+    found = stage.step(FIRST + 150, [blob(150, people(400) + acts)])
+    assert found is not None
+    (campaigns,) = found.rows["new_link_share"].to_list()
+    assert campaigns == 1.0, "of the campaign it says something all the same"
+    assert core(found) == {act.account: ("linkage", "history") for act in acts[:members]}
+
+
 def test_a_restart_knows_who_was_core() -> None:
     stage, acts = begun()
     copy = CampaignStage()
