@@ -23,7 +23,7 @@ them on the second day: that measures how few accounts are a campaign, and not h
 LIVES = "lives"
 LIVES_ACCOUNTS, LIVES_DAYS = 400, 18.0
 """A world so long that who lasts over a week does so in it: the accounts of S9 live 14 days and are made over four.
-In three days 22 % of their requests leak, 18 of which go before their first sessions end: what a campaign leaks over
+In three days 22 % of their requests leak, 20 of which go before their first sessions end: what a campaign leaks over
 its life can't be read off a world that is shorter. 400 accounts beside it, since only time is asked about."""
 
 SIDES = ("without", "with")
