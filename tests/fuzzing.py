@@ -29,7 +29,7 @@ from monitor.records import ROW_KEYS
 from monitor.rules import HoldState, load_rules
 from monitor.settings import load_settings
 
-SLOW_S = 20.0
+SLOW_S = 60.0
 """A file or request that takes longer hangs. Generous: other work may have the processor."""
 ODD = [
     "null", "~", "true", "-1", "0", "1e400", "-1e-400", ".nan", ".inf", "9223372036854775808", "1_000", "0x1f", "0o17",
