@@ -2,7 +2,7 @@
 
 ``core`` may be acted on, so it takes two roots that hold of the account itself: a link that the provider attests and
 that the campaign's accounts share, and own conduct like the campaign's (requests in its templates, requests that
-harvest, items of a corpus that the campaign splits, a client or network taken up lately, a replayed blob). What the
+harvest, items of a corpus that the campaign splits, a client or address taken up lately, a replayed blob). What the
 client chooses makes nobody core: whoever copies an honest account's system prompt and address drags it into the graph,
 not into the core. Who was core stays it while he sends too little to tell, since silence (he may have been blocked) is
 no innocence: of 454 members of a world with public prompts 272 were core at the end of three days, with it 357.
@@ -35,7 +35,7 @@ met two of fourteen others, and was core for an hour (seed 112)."""
 UNUSUAL = 0.9
 """Rank from which a statistic of the campaign counts as its conduct."""
 MOVED = 0.15
-"""Share of the campaign that took up a shared network or client lately, from which that is its conduct."""
+"""Share of the campaign that took up a shared network or client lately, from which that is conduct."""
 _ATTESTED_GROUPS = ("payment", "network", "creation")
 ASKS, LEAST_PROMPTS = 0.2, 8
 """Share of prompts that ask, or speak of a person, up to which nobody asks; prompts of a tenant that tell."""
