@@ -72,7 +72,7 @@ SUITES: Mapping[str, Size] = {
     "full": Size(6000, 18.0, (*ATTACKS, *CONFOUNDERS), 1500, MIXES, SIZES, BATCHES, tuple(ablation.GROUPS), True, True),
 }  # fmt: skip
 """``standard`` makes one world of 480,000 requests a seed, which the detector reads 14 times (ablations, parts off,
-fairness), and 14 others (mixes, sizes, pairs, a long one): 9 million requests in all. ``full`` reads 20 times one of
+fairness), and 14 others (mixes, sizes, pairs, a long one): 11 million requests in all. ``full`` reads 20 times one of
 about 10 million, for a night; it alone takes each kind of link away by itself. In its 18 days every account of S9 lives
 its 14 (they are made over four); cut to 14, 5.9 % of their requests leaked, 5.5 of which nobody could have helped."""
 
