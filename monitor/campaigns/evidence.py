@@ -40,8 +40,9 @@ class Witnesses:
     ``members``: one row a group and account, with bits by group of kinds, ``link_bits`` (their sum),
     ``attested_bits``, ``templated_requests`` (in templates that the group shares), ``replays`` (blobs that another
     had before), ``new_link`` (0 or 1: a network or client that the group shares is one the account took up after its
-    first day) and ``moved`` (that network is no operator's alone). Whoever takes up a telephone takes up an operator's
-    network with all its region: one honest account, made in the half-day of a farm's, was in its core for that.
+    first day) and ``moved`` (0 or 1: so for an address or a client, which an operator's network is not). Whoever takes
+    up a telephone takes up an operator's network with all its region: one honest account, made in the half-day of a
+    farm's, was in its core for that.
     """
 
     values: pl.DataFrame
